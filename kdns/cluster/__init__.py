@@ -1,0 +1,1 @@
+"""From Kubernetes objects to record sets: sources of events, the store, and the pure rules that make records."""

@@ -1,0 +1,34 @@
+"""What one `kubernetes` directive asks of the cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from kdns.cluster.selectors import Selector
+
+
+class PodMode(Enum):
+    """The `pods` option."""
+
+    DISABLED = "disabled"
+    INSECURE = "insecure"
+    VERIFIED = "verified"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The options of a `kubernetes` directive that shape its records. Two directives with equal views share their answers."""
+
+    zones: tuple[bytes, ...]  # wire form, lower case, in the order of the Corefile, reverse zones among them
+    ttl: int = 5  # seconds
+    pods: PodMode = PodMode.DISABLED
+    namespaces: frozenset[str] = frozenset()  # empty: all
+    labels: Selector | None = None
+    namespace_labels: Selector | None = None
+    endpoint_pod_names: bool = False
+    noendpoints: bool = False
+    ignore_empty_service: bool = False
+    multicluster: tuple[bytes, ...] = ()
+    zonal: bool = False
+    local_addresses: tuple[bytes, ...] = ()  # packed: where the DNS server itself is reached

@@ -1,0 +1,1 @@
+"""The compiled path: datagram -> table lookup -> datagram. README.md states its contract."""

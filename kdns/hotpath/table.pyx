@@ -1,0 +1,515 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+# Offsets into the mapping come from slots the writer published and from a header checked when it was mapped.
+"""The response table: immutable blobs found through an index of atomic slots, in memory that processes share.
+
+Immutability is the synchronisation. A writer puts a blob into unused space and then stores its slot, once, with
+release order; a reader loads a slot with acquire order and reads a blob that never changes again. There are no locks
+and no retries. Memory is not reused inside a generation: growing and compacting make the next generation, whose file
+is handed to the readers, and the kernel frees the old one with its last mapping.
+
+A key has two candidate buckets and lies in the emptier one, so a look-up touches at most two cache lines of the index
+however the names were chosen; nothing is ever moved. (A plain open-addressing table was as fast on average, and could
+be made long to search. A cuckoo table moves slots under its readers.)
+
+The hash multiplies by a secret of the generation, so who does not know it cannot make names collide.
+"""
+
+import os
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.string cimport memcmp, memcpy, memset
+from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, munmap
+
+from kdns.errors import TableError
+
+cdef extern from *:
+    """
+    #include <stdint.h>
+    #include <time.h>
+    static inline uint64_t kdns_multiply_fold(uint64_t a, uint64_t b) {
+        unsigned __int128 product = (unsigned __int128) a * b;
+        return (uint64_t) product ^ (uint64_t) (product >> 64);
+    }
+    #define kdns_load(address) __atomic_load_n((address), __ATOMIC_ACQUIRE)
+    #define kdns_store(address, value) __atomic_store_n((address), (value), __ATOMIC_RELEASE)
+    static inline uint64_t kdns_clock_ns(clockid_t clock) {
+        struct timespec now;
+        clock_gettime(clock, &now);
+        return (uint64_t) now.tv_sec * 1000000000u + (uint64_t) now.tv_nsec;
+    }
+    """
+    uint64_t kdns_multiply_fold(uint64_t a, uint64_t b) noexcept nogil
+    uint64_t kdns_load(const uint64_t* address) noexcept nogil
+    void kdns_store(uint64_t* address, uint64_t value) noexcept nogil
+    uint64_t kdns_clock_ns(int clock) noexcept nogil
+    int CLOCK_MONOTONIC
+    int CLOCK_REALTIME
+
+cdef enum:
+    HEADER_PAGE = 4096          # octets
+    PAGE = 65536                # octets; a small blob never crosses one (a BPF map value is at most this)
+    LAYOUT = 1
+    LARGEST_SMALL_BLOB = 32768  # octets; larger ones would waste the ends of pages
+
+cdef uint64_t MAGIC = 0x314C425453444E4BULL       # "KNDSTBL1" as octets
+cdef uint64_t QTYPE_FACTOR = 0x9E3779B97F4A7C15ULL
+cdef uint64_t BUCKET_FACTOR = 0xC2B2AE3D27D4EB4FULL
+cdef uint64_t MAX_DATA = 1ULL << 35               # octets: 32-bit references in units of 8
+
+MAX_LOAD = 0.6  # slots in use over slots; the emptier of two buckets of eight is as good as never full below it
+
+# Types a node can have data for; a node that is replaced loses those it has no answer for.
+cdef uint16_t[8] NODE_TYPES = [1, 2, 5, 6, 12, 16, 28, 33]
+
+
+cdef class Table:
+    """A mapped generation. Raises TableError where the file is no table, or not one of this layout."""
+
+    def __cinit__(self, int fd, bint writable=False):
+        cdef size_t size = os.fstat(fd).st_size
+        cdef void* mapping
+        self.fd = -1
+        if size < HEADER_PAGE:
+            raise TableError(f"table of {size} octets, expected at least {HEADER_PAGE}")
+        mapping = mmap(NULL, size, PROT_READ | (PROT_WRITE if writable else 0), MAP_SHARED, fd, 0)
+        if mapping == MAP_FAILED:
+            raise TableError(f"a table of {size} octets cannot be mapped")
+        self.mapped = size
+        self.writable = writable
+        self.header = <TableHeader*> mapping
+        self.index = <uint64_t*> (<uint8_t*> mapping + HEADER_PAGE)
+        if self.header.magic != MAGIC or self.header.layout != LAYOUT:
+            raise TableError(f"not a response table of layout {LAYOUT}")
+        cdef uint64_t buckets = self.header.buckets, data_size = self.header.data_size
+        if not 0 < buckets < (1ULL << 32) or data_size > MAX_DATA or HEADER_PAGE + 64 * buckets + data_size != size:
+            raise TableError(f"table of {size} octets, expected {HEADER_PAGE + 64 * buckets + data_size} by its header")
+        self.data = <uint8_t*> mapping + HEADER_PAGE + 64 * buckets
+        self.fd = os.dup(fd)
+
+    def __dealloc__(self):
+        if self.header != NULL:
+            munmap(self.header, self.mapped)
+        if self.fd >= 0:
+            os.close(self.fd)
+
+    cdef uint64_t hash_name(self, const uint8_t* name, unsigned int name_length, uint8_t view) noexcept nogil:
+        """Hash a lower-case name that has zeros behind it up to a multiple of eight octets."""
+        cdef uint64_t state = self.header.seed[0] ^ (<uint64_t> name_length << 8 | view)
+        cdef uint64_t factor = self.header.seed[1] | 1
+        cdef uint64_t word
+        cdef unsigned int at
+        for at in range(0, name_length, 8):
+            memcpy(&word, name + at, 8)
+            state = kdns_multiply_fold(state ^ word, factor)
+        return state
+
+    cdef const BlobHeader* find(
+        self, const uint8_t* name, unsigned int name_length, uint64_t name_hash, uint16_t qtype, uint8_t view
+    ) noexcept nogil:
+        """The blob of (name, qtype); with qtype 0 any blob of the name, which proves that it exists; or NULL."""
+        cdef uint64_t* slot = self.find_slot(name, name_length, name_hash, qtype, view)
+        if slot == NULL:
+            return NULL
+        return self._blob_at(slot)
+
+    cdef const BlobHeader* _blob_at(self, const uint64_t* slot) noexcept nogil:
+        return <const BlobHeader*> (self.data + ((kdns_load(slot) & 0xFFFFFFFFU) << 3))
+
+    cdef uint64_t* find_slot(
+        self, const uint8_t* name, unsigned int name_length, uint64_t name_hash, uint16_t qtype, uint8_t view
+    ) noexcept nogil:
+        cdef uint64_t key = _key(name_hash, qtype)
+        cdef uint64_t tag = _tag(key)
+        cdef uint64_t* bucket = self.index + SLOTS_PER_BUCKET * _first_bucket(key, self.header.buckets)
+        cdef uint64_t value
+        cdef const BlobHeader* blob
+        cdef unsigned int choice, at
+        for choice in range(2):
+            for at in range(SLOTS_PER_BUCKET):
+                value = kdns_load(bucket + at)
+                if value >> 32 != tag:
+                    continue
+                blob = <const BlobHeader*> (self.data + ((value & 0xFFFFFFFFU) << 3))
+                if (
+                    blob.name_length == name_length
+                    and blob.view == view
+                    and (qtype == 0 or blob.qtype == qtype)
+                    and memcmp(blob_name(blob), name, name_length) == 0
+                ):
+                    return bucket + at
+            bucket = self.index + SLOTS_PER_BUCKET * _second_bucket(tag, self.header.buckets)
+        return NULL
+
+    def lookup(self, bytes name not None, int qtype, int view):
+        """The blob of (name, qtype), or None; qtype 0 asks whether the name exists.
+
+        A tuple (qtype, flags, record_length, answers, additionals, rotate_from, body, record_offsets).
+        """
+        cdef uint8_t padded[272]
+        cdef unsigned int size = _pad_name(name, padded)
+        cdef const BlobHeader* blob = self.find(
+            padded, size, self.hash_name(padded, size, <uint8_t> view), <uint16_t> qtype, <uint8_t> view
+        )
+        if blob == NULL:
+            return None
+        offsets = None
+        if blob.flags & BLOB_INDEXED:
+            offsets = [blob_record_offsets(blob)[at] for at in range(blob.answers)]
+        return (
+            blob.qtype, blob.flags, blob.record_length, blob.answers, blob.additionals, blob.rotate_from,
+            PyBytes_FromStringAndSize(<const char*> blob_body(blob), blob.body_length), offsets,
+        )
+
+    def is_synced(self, unsigned int view):
+        """Whether all objects of `view` had been listed when this was published."""
+        return view < MAX_VIEWS and self.header.synced[view] != 0
+
+    def serial(self, unsigned int index):
+        """The SOA serial number `index`: 2 * view, and one more for multicluster zones."""
+        return self.header.serials[index] if index < 2 * MAX_VIEWS else 0
+
+    def keys(self):
+        """Every (name, qtype, view) a slot leads to; qtype 0 stands for «the name exists»."""
+        cdef uint64_t at, value
+        cdef const BlobHeader* blob
+        found = []
+        for at in range(SLOTS_PER_BUCKET * self.header.buckets):
+            value = kdns_load(self.index + at)
+            if value:
+                blob = <const BlobHeader*> (self.data + ((value & 0xFFFFFFFFU) << 3))
+                found.append((
+                    PyBytes_FromStringAndSize(<const char*> blob_name(blob), blob.name_length),
+                    0 if _is_existence_slot(self, blob, value) else blob.qtype,
+                    blob.view,
+                ))
+        return found
+
+    def statistics(self):
+        """Numbers of this generation: generation, slots, blobs, octets used and retired, load."""
+        cdef TableHeader* header = self.header
+        return {
+            "generation": header.generation,
+            "slots": header.slots,
+            "blobs": header.blobs,
+            "used_bytes": HEADER_PAGE + 64 * header.buckets + header.small_end + header.data_size - header.large_start,
+            "index_bytes": 64 * header.buckets,
+            "retired_bytes": header.retired,
+            "free_bytes": header.large_start - header.small_end,
+            "load": header.slots / <double> (SLOTS_PER_BUCKET * header.buckets),
+            "heartbeat_ns": header.heartbeat_ns,
+            "last_change_ns": header.last_change_ns,
+        }
+
+
+cdef class TableWriter(Table):
+    """The writer of a generation, of which there is one.
+
+    Its methods raise TableFull where the next generation is due; the table stays right all the same.
+    """
+
+    @classmethod
+    def create(cls, uint64_t generation, size_t slots, size_t data_bytes, bytes seed not None):
+        """A new, empty generation for `slots` keys and `data_bytes` of blobs, in memory without a name."""
+        if len(seed) != 16:
+            raise ValueError(f"seed of {len(seed)} octets, expected 16")
+        cdef uint64_t buckets = max(64, <uint64_t> (slots / (SLOTS_PER_BUCKET * MAX_LOAD)) + 1)
+        # The pages are not there before they are written, so room costs nothing.
+        cdef uint64_t data_size = min((data_bytes + 2 * PAGE) & ~(<size_t> PAGE - 1), MAX_DATA)
+        cdef TableHeader header
+        memset(&header, 0, sizeof(header))
+        header.magic = MAGIC
+        header.layout = LAYOUT
+        header.generation = generation
+        memcpy(header.seed, PyBytes_AS_STRING(seed), 16)
+        header.buckets = buckets
+        header.data_size = data_size
+        header.small_end = 8                # reference 0 means an empty slot
+        header.large_start = data_size
+        fd = os.memfd_create("kdns-table")
+        try:
+            os.ftruncate(fd, HEADER_PAGE + 64 * buckets + data_size)
+            os.pwrite(fd, PyBytes_FromStringAndSize(<char*> &header, sizeof(header)), 0)
+            return cls(fd, True)
+        finally:
+            os.close(fd)
+
+    def replace_node(self, bytes name not None, unsigned int view, unsigned int node_flags, responses):
+        """Make the node `name` answer exactly `responses`, or remove it where `responses` is None.
+
+        A response is (qtype, flags, record_length, answers, additionals, rotate_from, body, record_offsets). Returns
+        whether anything changed. Each type changes in one store; the name appears after its data and goes before it.
+        """
+        cdef uint8_t padded[272]
+        cdef unsigned int size = _pad_name(name, padded)
+        cdef uint64_t name_hash = self.hash_name(padded, size, <uint8_t> view)
+        cdef uint64_t* existence = self.find_slot(padded, size, name_hash, 0, <uint8_t> view)
+        cdef const BlobHeader* old
+        cdef uint64_t present = 0
+        cdef uint64_t reference, first = 0
+        cdef bint changed = False
+        if responses is None:
+            if existence == NULL:
+                return False
+            old = self._blob_at(existence)
+            if old.qtype == 0:
+                self._retire(old)
+            self._clear(existence)
+            self._delete_types(padded, size, name_hash, <uint8_t> view, 0)
+            self._touch()
+            return True
+        for response in responses:
+            if response[0] == 0:            # an alias: only the name itself
+                old = NULL
+                if existence != NULL:
+                    old = self._blob_at(existence)
+                if old == NULL or old.qtype != 0 or not _is_same(old, node_flags, response):
+                    first = self._write(padded, size, <uint8_t> view, node_flags, response)
+                else:
+                    first = existence[0] & 0xFFFFFFFFU
+                continue
+            reference = self._put(padded, size, name_hash, <uint8_t> view, node_flags, response, &changed)
+            present |= 1ULL << <unsigned int> response[0]
+            if first == 0:
+                first = reference
+        if existence == NULL:
+            if first == 0:
+                first = self._write(padded, size, <uint8_t> view, node_flags, (0, 0, 0, 0, 0, 0, b"", None))
+            self._insert(_key(name_hash, 0), first)
+            changed = True
+        else:
+            old = self._blob_at(existence)
+            if first == 0 and (old.qtype != 0 or old.flags != node_flags):
+                first = self._write(padded, size, <uint8_t> view, node_flags, (0, 0, 0, 0, 0, 0, b"", None))
+            if first != 0 and (existence[0] & 0xFFFFFFFFU) != first:
+                if old.qtype == 0:
+                    self._retire(old)
+                kdns_store(existence, (existence[0] & ~0xFFFFFFFFULL) | first)
+                changed = True
+            if self._delete_types(padded, size, name_hash, <uint8_t> view, present):
+                changed = True
+        if changed:
+            self._touch()
+        return changed
+
+    def set_synced(self, unsigned int view, bint synced):
+        """Say whether all objects of `view` have been listed."""
+        if view >= MAX_VIEWS:
+            raise ValueError(f"view {view}, expected less than {MAX_VIEWS}")
+        self.header.synced[view] = synced
+
+    def set_serial(self, unsigned int index, uint32_t serial):
+        """Set the SOA serial number `index`: 2 * view, and one more for multicluster zones."""
+        if index >= 2 * MAX_VIEWS:
+            raise ValueError(f"serial {index}, expected less than {2 * MAX_VIEWS}")
+        self.header.serials[index] = serial
+
+    def beat(self):
+        """Note that the writer is alive."""
+        self.header.heartbeat_ns = kdns_clock_ns(CLOCK_MONOTONIC)
+
+    def copy_live(self, TableWriter target not None):
+        """Put every blob that is in use here into `target`, a new generation, and the header's state with them."""
+        cdef uint64_t at, value
+        cdef const BlobHeader* blob
+        cdef uint64_t name_hash, reference
+        memcpy(target.header.synced, self.header.synced, sizeof(self.header.synced))
+        memcpy(target.header.serials, self.header.serials, sizeof(self.header.serials))
+        for at in range(SLOTS_PER_BUCKET * self.header.buckets):
+            value = self.index[at]
+            if value == 0:
+                continue
+            blob = <const BlobHeader*> (self.data + ((value & 0xFFFFFFFFU) << 3))
+            if blob.qtype == 0 or not _is_existence_slot(self, blob, value):
+                name_hash = target.hash_name(blob_name(blob), blob.name_length, blob.view)
+                reference = target._copy_blob(blob)
+                target._insert(_key(name_hash, blob.qtype), reference)
+        # The slots that say «exists» share a blob with a type; that blob's copy is found by its name.
+        for at in range(SLOTS_PER_BUCKET * self.header.buckets):
+            value = self.index[at]
+            if value == 0:
+                continue
+            blob = <const BlobHeader*> (self.data + ((value & 0xFFFFFFFFU) << 3))
+            if blob.qtype != 0 and _is_existence_slot(self, blob, value):
+                name_hash = target.hash_name(blob_name(blob), blob.name_length, blob.view)
+                target._insert(
+                    _key(name_hash, 0),
+                    target.find_slot(blob_name(blob), blob.name_length, name_hash, blob.qtype, blob.view)[0] & 0xFFFFFFFFU,
+                )
+        target._touch()
+
+    cdef uint64_t _put(
+        self, const uint8_t* name, unsigned int size, uint64_t name_hash, uint8_t view, unsigned int node_flags,
+        tuple response, bint* changed,
+    ) except 0:
+        """Publish a response; the reference of its blob, which is the old one where nothing changed."""
+        cdef uint16_t qtype = response[0]
+        cdef uint64_t* slot = self.find_slot(name, size, name_hash, qtype, view)
+        cdef const BlobHeader* old
+        cdef uint64_t reference
+        if slot != NULL:
+            old = self._blob_at(slot)
+            if _is_same(old, node_flags, response):
+                return slot[0] & 0xFFFFFFFFU
+        reference = self._write(name, size, view, node_flags, response)
+        if slot != NULL:
+            kdns_store(slot, (slot[0] & ~0xFFFFFFFFULL) | reference)
+            self._retire(old)
+        else:
+            self._insert(_key(name_hash, qtype), reference)
+        changed[0] = True
+        return reference
+
+    cdef uint64_t _write(
+        self, const uint8_t* name, unsigned int size, uint8_t view, unsigned int node_flags, tuple response
+    ) except 0:
+        """Put a blob where no reader looks yet; its reference."""
+        cdef bytes body = response[6]
+        cdef bytes offsets = response[7]
+        cdef BlobHeader header
+        header.body_length = <uint32_t> PyBytes_GET_SIZE(body)
+        header.qtype = response[0]
+        header.name_length = <uint8_t> size
+        header.view = view
+        header.flags = <uint8_t> (response[1] | node_flags | (BLOB_INDEXED if offsets is not None else 0))
+        header.record_length = response[2]
+        header.answers = response[3]
+        header.additionals = response[4]
+        header.rotate_from = response[5]
+        cdef uint64_t at = self._allocate(_blob_size(&header))
+        cdef BlobHeader* blob = <BlobHeader*> (self.data + at)
+        blob[0] = header
+        memcpy(<void*> blob_name(blob), name, (size + 7) & ~7U)
+        memcpy(<void*> blob_body(blob), PyBytes_AS_STRING(body), header.body_length)
+        if offsets is not None:
+            memcpy(<void*> blob_record_offsets(blob), PyBytes_AS_STRING(offsets), 4 * header.answers)
+        self.header.blobs += 1
+        return at >> 3
+
+    cdef uint64_t _copy_blob(self, const BlobHeader* source) except 0:
+        cdef uint64_t size = _blob_size(source)
+        cdef uint64_t at = self._allocate(size)
+        memcpy(self.data + at, source, size)
+        self.header.blobs += 1
+        return at >> 3
+
+    cdef uint64_t _allocate(self, uint64_t size) except 0:
+        """The offset of `size` unused octets."""
+        cdef TableHeader* header = self.header
+        cdef uint64_t at = header.small_end
+        if size > LARGEST_SMALL_BLOB:
+            if header.large_start - at < size:
+                raise TableFull(f"no room for {size} octets in generation {header.generation}")
+            header.large_start -= size
+            return header.large_start
+        if (at & (PAGE - 1)) + size > PAGE:
+            at = (at + PAGE - 1) & ~(<uint64_t> PAGE - 1)
+        if at + size > header.large_start:
+            raise TableFull(f"no room for {size} octets in generation {header.generation}")
+        header.small_end = at + size
+        return at
+
+    cdef int _insert(self, uint64_t key, uint64_t reference) except -1:
+        """Publish a new key in the emptier of its buckets."""
+        cdef uint64_t tag = _tag(key)
+        cdef uint64_t* one = self.index + SLOTS_PER_BUCKET * _first_bucket(key, self.header.buckets)
+        cdef uint64_t* other = self.index + SLOTS_PER_BUCKET * _second_bucket(tag, self.header.buckets)
+        cdef uint64_t* free_one = NULL
+        cdef uint64_t* free_other = NULL
+        cdef int used_one = 0, used_other = 0, at
+        for at in range(SLOTS_PER_BUCKET - 1, -1, -1):
+            if one[at]:
+                used_one += 1
+            else:
+                free_one = one + at
+            if other[at]:
+                used_other += 1
+            else:
+                free_other = other + at
+        if used_other < used_one:
+            free_one = free_other
+        if free_one == NULL:
+            raise TableFull(f"two full buckets in generation {self.header.generation}")
+        kdns_store(free_one, tag << 32 | reference)
+        self.header.slots += 1
+        return 0
+
+    cdef void _clear(self, uint64_t* slot) noexcept:
+        kdns_store(slot, 0)
+        self.header.slots -= 1
+
+    cdef void _retire(self, const BlobHeader* blob) noexcept:
+        self.header.retired += _blob_size(blob)
+        self.header.blobs -= 1
+
+    cdef bint _delete_types(
+        self, const uint8_t* name, unsigned int size, uint64_t name_hash, uint8_t view, uint64_t present
+    ) noexcept:
+        """Remove the types of a node that are not in the bit set `present`."""
+        cdef uint64_t* slot
+        cdef bint changed = False
+        cdef unsigned int at
+        for at in range(8):
+            if present >> NODE_TYPES[at] & 1:
+                continue
+            slot = self.find_slot(name, size, name_hash, NODE_TYPES[at], view)
+            if slot != NULL:
+                self._retire(self._blob_at(slot))
+                self._clear(slot)
+                changed = True
+        return changed
+
+    cdef void _touch(self) noexcept:
+        self.header.last_change_ns = kdns_clock_ns(CLOCK_REALTIME)
+
+
+class TableFull(TableError):
+    """A generation has no room left: the next one is due."""
+
+
+cdef inline uint64_t _key(uint64_t name_hash, uint16_t qtype) noexcept nogil:
+    return kdns_multiply_fold(name_hash ^ (<uint64_t> qtype + 1) * QTYPE_FACTOR, BUCKET_FACTOR)
+
+
+cdef inline uint64_t _tag(uint64_t key) noexcept nogil:
+    return (key >> 32) | ((key >> 32) == 0)
+
+
+cdef inline uint64_t _first_bucket(uint64_t key, uint64_t buckets) noexcept nogil:
+    return ((key & 0xFFFFFFFFU) * buckets) >> 32
+
+
+cdef inline uint64_t _second_bucket(uint64_t tag, uint64_t buckets) noexcept nogil:
+    return (((tag * BUCKET_FACTOR) >> 32) * buckets) >> 32
+
+
+cdef inline uint64_t _blob_size(const BlobHeader* blob) noexcept nogil:
+    cdef uint64_t size = sizeof(BlobHeader) + ((blob.name_length + 7) & ~7U) + ((blob.body_length + 7) & ~7U)
+    if blob.flags & BLOB_INDEXED:
+        size += (4 * <uint64_t> blob.answers + 7) & ~<uint64_t> 7
+    return size
+
+
+cdef bint _is_same(const BlobHeader* blob, unsigned int node_flags, tuple response):
+    """Whether a blob already is `response`."""
+    cdef bytes body = response[6]
+    return (
+        blob.body_length == <uint32_t> PyBytes_GET_SIZE(body)
+        and (blob.flags & ~BLOB_INDEXED) == (response[1] | node_flags)
+        and blob.answers == response[3]
+        and memcmp(blob_body(blob), PyBytes_AS_STRING(body), blob.body_length) == 0
+    )
+
+
+cdef bint _is_existence_slot(Table table, const BlobHeader* blob, uint64_t value) noexcept:
+    """Whether a slot was made for «the name exists», which may share its blob with a type."""
+    cdef uint64_t name_hash = table.hash_name(blob_name(blob), blob.name_length, blob.view)
+    return _tag(_key(name_hash, 0)) == value >> 32
+
+
+cdef unsigned int _pad_name(bytes name, uint8_t* padded) except 0:
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(name)
+    if not 0 < size <= 255:
+        raise ValueError(f"name of {size} octets, expected 1 to 255")
+    memset(padded + (size & ~7), 0, 16)
+    memcpy(padded, PyBytes_AS_STRING(name), size)
+    return <unsigned int> size
