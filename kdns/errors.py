@@ -8,7 +8,14 @@ class KdnsError(Exception):
 
 
 class CorefileError(KdnsError):
-    """The operator wrote something the Corefile's grammar or a directive refuses; ends a start or a reload."""
+    """The operator wrote something the Corefile's grammar or a directive refuses; ends a start or a reload.
+
+    `hint` is what was probably meant, for a line of its own: the message itself is CoreDNS's, word for word.
+    """
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 class ManifestError(KdnsError):

@@ -262,12 +262,12 @@ cdef class TableWriter(Table):
                 old = NULL
                 if existence != NULL:
                     old = self._blob_at(existence)
-                if old == NULL or old.qtype != 0 or not _is_same(old, node_flags, response):
-                    first = self._write(padded, size, <uint8_t> view, node_flags, response)
+                if old == NULL or old.qtype != 0 or not _is_same(old, node_flags, <tuple> response):
+                    first = self._write(padded, size, <uint8_t> view, node_flags, <tuple> response)
                 else:
                     first = existence[0] & 0xFFFFFFFFU
                 continue
-            reference = self._put(padded, size, name_hash, <uint8_t> view, node_flags, response, &changed)
+            reference = self._put(padded, size, name_hash, <uint8_t> view, node_flags, <tuple> response, &changed)
             present |= 1ULL << <unsigned int> response[0]
             if first == 0:
                 first = reference

@@ -1,0 +1,60 @@
+# The same words at the desk and in CI. `make` alone says what there is.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+HOTPATH := $(wildcard kdns/hotpath/*.pyx kdns/hotpath/*.pxd) setup.py pyproject.toml
+PORT ?= 1053
+
+.DEFAULT_GOAL := help
+.PHONY: help build run test check bench bench-quick debug image clean tools
+
+help: ## what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+tools:
+	@command -v $(PYTHON) >/dev/null || { echo "Python is missing: apt-get install python3 python3-venv python3-dev" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$$($(PYTHON) --version) is too old, 3.11 or later is needed: apt-get install python3.11, then make PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "Python's venv is missing: apt-get install python3-venv" >&2; exit 1; }
+	@command -v cc >/dev/null || { echo "A C compiler is missing: apt-get install gcc libc6-dev" >&2; exit 1; }
+	@$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Python.h")))' || { echo "Python.h is missing: apt-get install python3-dev" >&2; exit 1; }
+
+$(BIN)/python: | tools
+	@$(PYTHON) -m venv $(VENV)
+
+# Editable: the compiled modules are built beside their sources.
+$(VENV)/.built: $(HOTPATH) | $(BIN)/python
+	@echo "building kdns (a minute at first)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,check]'
+	@touch $@
+
+build: $(VENV)/.built ## build kdns in .venv
+
+run: build ## serve examples/cluster on 127.0.0.1:1053 (PORT=...)
+	@echo "kdns serves examples/cluster on port $(PORT); try, in another terminal:"
+	@sed -n 's/^# dig /  dig @127.0.0.1 -p $(PORT) /p' examples/Corefile
+	@exec $(BIN)/kdns -conf examples/Corefile -dns.port $(PORT) --manifests examples/cluster
+
+test: build ## run every test
+	@command -v dig >/dev/null || { echo "dig is missing: apt-get install bind9-dnsutils" >&2; exit 1; }
+	@command -v ip >/dev/null || { echo "ip is missing: apt-get install iproute2" >&2; exit 1; }
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: build ## lint, types, import contracts, stubs
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/python -m mypy.stubtest --ignore-missing-stub --allowlist tests/hotpath/stubtest-allowlist.txt $(patsubst kdns/hotpath/%.pyx,kdns.hotpath.%,$(wildcard kdns/hotpath/*.pyx))
+
+bench: build ## measure beside Knot DNS and NSD (about ten minutes)
+	@$(BIN)/python -m bench run $(ARGS)
+
+debug: | $(BIN)/python ## datagram tests on a build with AddressSanitizer and UBSan
+	@sh tests/hotpath/sanitize.sh $(PYTHON)
+
+image: ## build the container image
+	docker build -t kdns .
+
+clean: ## remove what was built
+	@rm -rf $(VENV) build dist *.egg-info kdns/hotpath/*.c kdns/hotpath/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,223 @@
+"""One run of one load against one server: what was answered, and what it cost the server in CPU time."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BenchError, PeerError
+from bench.loads import Load, Sender
+from bench.peers import ADDRESS, Peer
+from bench.processes import CpuTime, ProcessStat, core_times, process_tree
+
+MAX_LOST = 0.001  # share of the queries; beyond it a sample is marked
+MAX_UNANSWERED = 0.1  # share of the queries; a server beyond it drops on purpose, and its cost is that of dropping
+_RUN_LIMIT_SECONDS = 30.0  # beyond the asked time: dnsperf waits up to 5 s for the last answers
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How every run of a bench is made."""
+
+    seconds: int = 4
+    clients: int = 1  # dnsperf's -c: sockets, or connections
+    outstanding: int = 100  # dnsperf's -q: queries under way
+    server_core: int = 0
+    load_core: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What the sender of a load counted."""
+
+    sent: int
+    completed: int
+    lost: int
+    seconds: float
+    rcodes: dict[str, int]
+    request_bytes: float
+    reply_bytes: float
+    latency_us: float  # mean
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One measurement. Costs are microseconds of CPU for each completed query, all processes of the server together."""
+
+    traffic: Traffic
+    cost_us: float
+    user_us: float
+    kernel_us: float
+    processes_us: dict[str, float]  # cost_us by the title of the process
+    server_busy: float  # share of its core that the server used while the load ran
+    load_busy: float  # share of its core that the load used; near 1, the load sets the pace
+    softirq: float  # share of the server's core that the kernel counted as interrupt work
+    steal: float  # share of the server's core that the hypervisor gave to others
+    command: str
+
+    def as_json(self) -> dict[str, Any]:
+        """The sample as plain values."""
+        return asdict(self)
+
+
+def check_dnsperf() -> None:
+    """Raise BenchError that names the package if dnsperf is missing."""
+    if shutil.which("dnsperf") is None:
+        raise BenchError("dnsperf is not installed; apt-get install dnsperf")
+
+
+def dnsperf_version() -> str:
+    """What dnsperf calls itself."""
+    check_dnsperf()
+    output = subprocess.run(["dnsperf", "-h"], capture_output=True, text=True, check=False).stdout
+    match = re.search(r"Version (\S+)", output)
+    return f"dnsperf {match[1] if match else 'of unknown version'}"
+
+
+def sender_command(load: Load, port: int, questions: Path, seconds: int, options: Options) -> list[str]:
+    """The command that sends `load` for some seconds."""
+    outstanding = load.outstanding or options.outstanding
+    if load.sender in (Sender.RAW, Sender.MALFORMED):
+        command = [
+            sys.executable,
+            "-m",
+            "bench.flood",
+            ADDRESS,
+            str(port),
+            str(seconds),
+            "--outstanding",
+            str(outstanding),
+        ]
+        return command if load.sender is Sender.MALFORMED else [*command, "--questions", str(questions)]
+    return [
+        *("dnsperf", "-s", ADDRESS, "-p", str(port), "-d", str(questions), "-l", str(seconds)),
+        *("-c", str(load.clients or options.clients), "-T", "1", "-q", str(outstanding), "-W"),
+        *(["-e"] if load.sender is Sender.EDNS else []),
+        *(["-m", "tcp"] if load.sender is Sender.TCP else []),
+    ]
+
+
+def measure(load: Load, peer: Peer, questions: Path, seconds: int, options: Options) -> Sample:
+    """Run `load` against `peer`; raises PeerError if it dies, or answers with another rcode than it should."""
+    command = sender_command(load, peer.port, questions, seconds, options)
+    titles = peer.processes()
+    core_before = core_times(options.server_core)
+    before = process_tree(peer.pid)
+    output, load_cpu = _run(command, options.load_core, seconds + _RUN_LIMIT_SECONDS)
+    after = process_tree(peer.pid)
+    core_after = core_times(options.server_core)
+    peer.check_running()
+
+    traffic = parse_dnsperf(output) if command[0] == "dnsperf" else parse_flood(output)
+    _check_traffic(load, peer, traffic)
+    costs = process_costs(before, after)
+    total = CpuTime(sum(cpu.user for cpu in costs.values()), sum(cpu.kernel for cpu in costs.values()))
+    by_title: dict[str, float] = {}
+    for pid, cpu in costs.items():
+        title = titles.get(pid, "started later")
+        by_title[title] = by_title.get(title, 0.0) + cpu.total * 1e6 / traffic.completed
+    core_seconds = sum(core_after.values()) - sum(core_before.values())
+    per_query = 1e6 / traffic.completed
+    return Sample(
+        traffic=traffic,
+        cost_us=total.total * per_query,
+        user_us=total.user * per_query,
+        kernel_us=total.kernel * per_query,
+        processes_us=by_title,
+        server_busy=total.total / traffic.seconds,
+        load_busy=load_cpu / traffic.seconds,
+        softirq=(core_after["softirq"] - core_before["softirq"]) / core_seconds,
+        steal=(core_after["steal"] - core_before["steal"]) / core_seconds,
+        command=" ".join(command),
+    )
+
+
+def process_costs(before: dict[int, ProcessStat], after: dict[int, ProcessStat]) -> dict[int, CpuTime]:
+    """What each process spent; one that is new counts from its start, one that is gone makes a PeerError."""
+    gone = before.keys() - after.keys()
+    if gone:
+        raise PeerError(f"process {min(gone)} of the server ended during a run")
+    nothing = CpuTime(0.0, 0.0)
+    return {pid: stat.cpu.since(before[pid].cpu if pid in before else nothing) for pid, stat in after.items()}
+
+
+def parse_dnsperf(output: str) -> Traffic:
+    """Read what dnsperf prints at its end; raises BenchError if it did not get so far."""
+
+    def number(label: str) -> float:
+        match = re.search(rf"^\s*{label}:?\s+([0-9.]+)", output, re.MULTILINE)
+        if match is None:
+            lines = [line for line in output.splitlines() if line.strip()]
+            raise BenchError(f"dnsperf printed no {label!r}: {lines[-1] if lines else 'nothing at all'}")
+        return float(match[1])
+
+    rcodes = re.search(r"^\s*Response codes:(.*)$", output, re.MULTILINE)
+    sizes = re.search(r"Average packet size:\s+request (\d+), response (\d+)", output)
+    return Traffic(
+        sent=int(number("Queries sent")),
+        completed=int(number("Queries completed")),
+        lost=int(number("Queries lost")),
+        seconds=number(r"Run time \(s\)"),
+        rcodes={name: int(count) for name, count in re.findall(r"([A-Z]+\d*) (\d+)", rcodes[1])} if rcodes else {},
+        request_bytes=float(sizes[1]) if sizes else 0.0,
+        reply_bytes=float(sizes[2]) if sizes else 0.0,
+        latency_us=number(r"Average Latency \(s\)") * 1e6,
+    )
+
+
+def parse_flood(output: str) -> Traffic:
+    """Read what `bench.flood` prints."""
+    try:
+        result = json.loads(output)
+    except ValueError as error:
+        raise BenchError(f"bench.flood failed: {output.strip()[-200:] or 'nothing printed'}") from error
+    return Traffic(
+        sent=result["sent"],
+        completed=result["answered"],
+        lost=result["lost"],
+        seconds=result["seconds"],
+        rcodes=result["rcodes"],
+        request_bytes=result["request_bytes"],
+        reply_bytes=result["reply_bytes"],
+        latency_us=0.0,
+    )
+
+
+def _check_traffic(load: Load, peer: Peer, traffic: Traffic) -> None:
+    if not traffic.completed:
+        raise PeerError(f"{peer.name}: {load.name}: none of {traffic.sent} queries was answered")
+    if traffic.lost > MAX_UNANSWERED * traffic.sent:
+        raise PeerError(f"{peer.name}: {load.name}: {traffic.lost} of {traffic.sent} queries were not answered")
+    wrong = {rcode: count for rcode, count in traffic.rcodes.items() if rcode not in load.rcodes}
+    if wrong:
+        met = ", ".join(f"{count} x {rcode}" for rcode, count in wrong.items())
+        raise PeerError(f"{peer.name}: {load.name}: {met}, expected {' or '.join(sorted(load.rcodes))}")
+
+
+def _run(command: list[str], core: int, limit_seconds: float) -> tuple[str, float]:
+    """Run the sender pinned to `core`; returns what it printed and its CPU seconds."""
+    before = os.times()
+    try:
+        result = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=limit_seconds,
+            check=False,
+            preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+        )
+    except subprocess.TimeoutExpired as error:
+        raise BenchError(f"{' '.join(command)}: still running after {limit_seconds:.0f} s") from error
+    after = os.times()
+    if result.returncode:
+        raise BenchError(f"{' '.join(command)}: status {result.returncode}: {(result.stderr or result.stdout).strip()}")
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    return result.stdout, cpu

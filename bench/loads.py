@@ -1,0 +1,186 @@
+"""The loads: what is asked, over what, and which rcodes the answers must have.
+
+A load is a name, a way to draw questions from a cluster and a way to send them. Adding one is adding a line to LOADS.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from itertools import islice
+from pathlib import Path
+
+from bench.cluster import ZONE, Cluster, Service
+from bench.errors import BenchError
+from bench.records import Question, reverse_name, service_name
+
+QUESTIONS = 100_000  # in a file; many times the names of a small cluster, so that caches of the CPU see random names
+SAMPLE = 40  # questions of a load that are put to a peer, and compared with the right answer, before it is measured
+
+_OUTSIDE = ("api.github.com", "registry.npmjs.org", "s3.eu-west-1.amazonaws.com", "pypi.org", "telemetry.example.net")
+
+Draw = Callable[[Cluster, random.Random], Iterator[Question]]
+
+
+class Sender(Enum):
+    """What sends a load, and over what."""
+
+    UDP = "dnsperf over UDP"
+    EDNS = "dnsperf over UDP, with an OPT record"
+    TCP = "dnsperf over TCP, persistent connections"
+    RAW = "prebuilt datagrams (bench.flood)"
+    MALFORMED = "prebuilt malformed datagrams (bench.flood)"
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A load; `draw` yields questions without end, all of its answers have one of `rcodes`."""
+
+    name: str
+    about: str
+    draw: Draw
+    sender: Sender = Sender.UDP
+    rcodes: frozenset[str] = frozenset({"NOERROR"})
+    clients: int = 0  # sockets or connections; 0: as --clients says
+    outstanding: int = 0  # queries under way; 0: as --outstanding says
+
+    def questions(self, cluster: Cluster, count: int = QUESTIONS) -> list[Question]:
+        """The first `count` questions of this load, the same ones for the same cluster."""
+        draw = random.Random(f"{cluster.sizes.seed} {self.name}")
+        return list(islice(self.draw(cluster, draw), count))
+
+
+def write_questions(questions: list[Question], path: Path) -> None:
+    """Write a query file as dnsperf reads it."""
+    path.write_text("".join(f"{question.name} {question.type}\n" for question in questions), encoding="ascii")
+
+
+def _hits(cluster: Cluster, draw: random.Random) -> Iterator[Question]:
+    names = [service_name(service) for service in cluster.clustered]
+    while True:
+        yield Question(draw.choice(names), "A")
+
+
+def _nodata(cluster: Cluster, draw: random.Random) -> Iterator[Question]:
+    return (Question(question.name, "AAAA") for question in _hits(cluster, draw))
+
+
+def _search_path(cluster: Cluster, draw: random.Random) -> Iterator[Question]:
+    """The misses of `ndots:5`: an outside name below each search domain, A and AAAA, as glibc walks it."""
+    while True:
+        outside = draw.choice(_OUTSIDE)
+        for domain in (f"{draw.choice(cluster.namespaces)}.svc.{ZONE}", f"svc.{ZONE}", ZONE):
+            yield Question(f"{outside}.{domain}", "A")
+            yield Question(f"{outside}.{domain}", "AAAA")
+
+
+def _service_srv(cluster: Cluster, draw: random.Random) -> Iterator[Question]:
+    services = [service for service in cluster.clustered if service.ports[0].name]
+    while True:
+        service = draw.choice(services)
+        yield Question(f"_{service.ports[0].name}._tcp.{service_name(service)}", "SRV")
+
+
+def _endpoints(cluster: Cluster, draw: random.Random) -> Iterator[Question]:
+    while True:
+        service, address = _draw_endpoint(cluster, draw)
+        label = next(label for found, label in service.endpoints() if found == address)
+        yield Question(f"{label}.{service_name(service)}", "A")
+
+
+def _ptr(cluster: Cluster, draw: random.Random) -> Iterator[Question]:
+    """Reverse names: half of cluster IPs, half of endpoints."""
+    cluster_ips = [service.address for service in cluster.clustered if service.address is not None]
+    while True:
+        yield Question(reverse_name(draw.choice(cluster_ips)), "PTR")
+        yield Question(reverse_name(_draw_endpoint(cluster, draw)[1]), "PTR")
+
+
+def _refused(cluster: Cluster, draw: random.Random) -> Iterator[Question]:
+    while True:
+        yield Question(f"host-{draw.randrange(10_000)}.{draw.choice(_OUTSIDE)}.", "A")
+
+
+def _headless(size: int, type_: str) -> Draw:
+    def draw_headless(cluster: Cluster, draw: random.Random) -> Iterator[Question]:
+        services = cluster.headless(size)
+        if not services:
+            raise BenchError(
+                f"this cluster has no headless Service of {size} endpoints: raise --largest or --endpoints"
+            )
+        prefix = "_http._tcp." if type_ == "SRV" else ""
+        while True:
+            yield Question(prefix + service_name(draw.choice(services)), type_)
+
+    return draw_headless
+
+
+# The shares of `mix`: most of the questions of a cluster are search-path misses and AAAA of names that have only A.
+MIX: tuple[tuple[int, Draw], ...] = (
+    (35, _search_path),
+    (30, _hits),
+    (20, _nodata),
+    (5, _headless(20, "A")),
+    (4, _endpoints),
+    (3, _service_srv),
+    (3, _ptr),
+)
+
+
+def _mix(cluster: Cluster, draw: random.Random) -> Iterator[Question]:
+    sources = [source(cluster, draw) for _, source in MIX]
+    shares = [share for share, _ in MIX]
+    while True:
+        yield next(draw.choices(sources, shares)[0])
+
+
+def _draw_endpoint(cluster: Cluster, draw: random.Random) -> tuple[Service, int]:
+    service = draw.choice(cluster.services)
+    return service, service.first_pod + draw.randrange(service.endpoint_count)
+
+
+_NEGATIVE = frozenset({"NXDOMAIN"})
+_FORMAT_ERROR = frozenset({"FORMERR"})
+
+LOADS: dict[str, Load] = {
+    load.name: load
+    for load in (
+        Load("hits", "A of random ClusterIP Services", _hits),
+        Load("edns", "the same with EDNS", _hits, Sender.EDNS),
+        Load("nxdomain", "outside names along the search path of ndots:5", _search_path, rcodes=_NEGATIVE),
+        Load("nodata", "AAAA of random Services, which have only A", _nodata),
+        Load("srv", "SRV of a named port of random ClusterIP Services", _service_srv),
+        Load("endpoints", "A of random endpoint names", _endpoints),
+        Load("ptr", "PTR of cluster IPs and endpoints", _ptr),
+        Load("headless-20", "A of headless Services of 20 endpoints", _headless(20, "A")),
+        Load("headless-1000", "A of headless Services of 1,000 endpoints", _headless(1_000, "A")),
+        Load("headless-5000", "A of a headless Service of 5,000 endpoints", _headless(5_000, "A")),
+        Load("srv-20", "SRV of headless Services of 20 endpoints", _headless(20, "SRV")),
+        Load("srv-1000", "SRV of headless Services of 1,000 endpoints", _headless(1_000, "SRV")),
+        Load("srv-5000", "SRV of a headless Service of 5,000 endpoints", _headless(5_000, "SRV")),
+        Load("refused", "names outside the zones", _refused, rcodes=frozenset({"REFUSED"})),
+        Load("mix", "what a cluster asks; shares in bench/loads.py", _mix, rcodes=frozenset({"NOERROR", "NXDOMAIN"})),
+        Load("tcp", "hits over 20 persistent connections, pipelined", _hits, Sender.TCP, clients=20),
+        Load(
+            "tcp-5000",
+            "A of a headless Service of 5,000 endpoints over TCP, 64 KiB a reply",
+            _headless(5_000, "A"),
+            Sender.TCP,
+            clients=20,
+            outstanding=20,
+        ),
+        Load("formerr", "malformed queries, answered with FORMERR", _hits, Sender.MALFORMED, _FORMAT_ERROR),
+        Load("hits-raw", "hits from the sender of `formerr`: what its figures compare with", _hits, Sender.RAW),
+    )
+}
+
+
+def parse_loads(text: str) -> list[Load]:
+    """The loads named in `text`, separated by commas; "all" is all of them."""
+    names = list(LOADS) if text == "all" else [name.strip() for name in text.split(",")]
+    unknown = [name for name in names if name not in LOADS]
+    if unknown:
+        raise BenchError(f"unknown load {unknown[0]!r}: expected some of {', '.join(LOADS)}")
+    return [LOADS[name] for name in names]

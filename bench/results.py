@@ -1,0 +1,138 @@
+"""What a bench found: samples by load and peer, as JSON to keep and as a table to read."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from bench.load import MAX_LOST, Sample
+
+BASE = "knot"  # the peer that ratios are taken to
+NOISY_SPREAD = 0.10  # of the median; beyond it a figure is marked as noisy
+NOISY_STEAL = 0.02  # share of the server's core that other machines on the host took
+LOAD_BOUND = 0.97  # share of its core; a load that uses more sets the pace
+
+
+@dataclass
+class Results:
+    """A whole run. `excluded` says why a peer was left out, of everything or of one load."""
+
+    parameters: dict[str, Any]
+    versions: dict[str, str] = field(default_factory=dict)
+    commands: dict[str, str] = field(default_factory=dict)
+    excluded: dict[str, str] = field(default_factory=dict)
+    samples: dict[str, dict[str, list[Sample]]] = field(default_factory=dict)
+    memory: dict[str, Any] = field(default_factory=dict)
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def add(self, load: str, peer: str, sample: Sample) -> None:
+        """Keep a sample."""
+        self.samples.setdefault(load, {}).setdefault(peer, []).append(sample)
+
+    def write(self, folder: Path) -> Path:
+        """Write everything to a file of its own in `folder`; a later call replaces what an earlier one wrote."""
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{self.started:%Y%m%dT%H%M%SZ}.json"
+        document = {
+            "started": self.started.isoformat(timespec="seconds"),
+            "machine": machine(),
+            "versions": self.versions,
+            "parameters": self.parameters,
+            "commands": self.commands,
+            "excluded": self.excluded,
+            "memory": self.memory,
+            "loads": {
+                load: {
+                    peer: {**summary(samples), "samples": [sample.as_json() for sample in samples]}
+                    for peer, samples in by_peer.items()
+                }
+                for load, by_peer in self.samples.items()
+            },
+        }
+        partial = path.with_suffix(".part")
+        partial.write_text(json.dumps(document, indent=1) + "\n")
+        partial.replace(path)
+        return path
+
+    def table(self) -> str:
+        """The medians by load and peer, with their ratios to the base peer."""
+        head = f"{'load':<14} {'peer':<6} {'us/query':>8} {'user':>6} {'kernel':>6} {'spread':>6}"
+        head += f" {'queries/s':>9} {'lost':>6} {'reply':>6} {'x ' + BASE:>6}  notes"
+        return "\n".join([head, "-" * len(head), *self._rows()])
+
+    def _rows(self) -> Iterator[str]:
+        for load, by_peer in self.samples.items():
+            base = summary(by_peer[BASE])["cost_us"] if BASE in by_peer else None
+            for peer, samples in sorted(by_peer.items(), key=lambda item: item[0] != BASE):
+                row = summary(samples)
+                ratio = f"{row['cost_us'] / base:6.2f}" if base else "     -"
+                yield (
+                    f"{load:<14} {peer:<6} {row['cost_us']:8.2f} {row['user_us']:6.2f} {row['kernel_us']:6.2f}"
+                    f" {row['spread']:6.1%} {row['queries_per_second']:9,.0f} {row['lost']:6.2%}"
+                    f" {row['reply_bytes']:6.0f} {ratio}  {', '.join(row['notes'])}"
+                ).rstrip()
+                if any(": " in title for title in row["processes_us"]):  # a server that names its processes
+                    shares = (f"{title} {cost:.2f}" for title, cost in row["processes_us"].items())
+                    yield f"{'':<22}of it {', '.join(shares)}"
+        for what, reason in self.excluded.items():
+            reason = reason.splitlines()[0]
+            yield f"left out: {what}: {reason}"
+
+
+def summary(samples: list[Sample]) -> dict[str, Any]:
+    """Medians over the rounds, the spread of the cost ((largest - smallest) / median), and what to distrust."""
+    costs = [sample.cost_us for sample in samples]
+    cost = median(costs)
+    titles = sorted({title for sample in samples for title in sample.processes_us})
+    row: dict[str, Any] = {
+        "cost_us": cost,
+        "user_us": median(sample.user_us for sample in samples),
+        "kernel_us": median(sample.kernel_us for sample in samples),
+        "spread": (max(costs) - min(costs)) / cost if cost else 0.0,
+        "queries_per_second": median(sample.traffic.completed / sample.traffic.seconds for sample in samples),
+        "latency_us": median(sample.traffic.latency_us for sample in samples),
+        "reply_bytes": median(sample.traffic.reply_bytes for sample in samples),
+        "lost": sum(sample.traffic.lost for sample in samples) / max(1, sum(sample.traffic.sent for sample in samples)),
+        "server_busy": median(sample.server_busy for sample in samples),
+        "load_busy": median(sample.load_busy for sample in samples),
+        "processes_us": {title: median(sample.processes_us.get(title, 0.0) for sample in samples) for title in titles},
+    }
+    row["notes"] = list(_notes(row, max(sample.steal for sample in samples)))
+    return row
+
+
+def _notes(row: dict[str, Any], steal: float) -> Iterator[str]:
+    if row["spread"] > NOISY_SPREAD or steal > NOISY_STEAL:
+        yield "noisy: repeat"
+    if row["lost"] > MAX_LOST:
+        yield "lost queries"
+    if row["load_busy"] > LOAD_BOUND:
+        yield "load-bound"
+
+
+def machine() -> dict[str, Any]:
+    """What this machine is."""
+    return {
+        "processor": _field("/proc/cpuinfo", "model name"),
+        "cores": os.cpu_count(),
+        "memory": _field("/proc/meminfo", "MemTotal"),
+        "kernel": platform.release(),
+        "system": platform.freedesktop_os_release().get("PRETTY_NAME", platform.system()),
+        "python": platform.python_version(),
+        "load_average": os.getloadavg(),
+    }
+
+
+def _field(path: str, name: str) -> str:
+    try:
+        lines = Path(path).read_text().splitlines()
+    except OSError:
+        return "unknown"
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "unknown")

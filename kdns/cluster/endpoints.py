@@ -1,0 +1,211 @@
+"""The endpoints of Services: their addresses, SRV records and names.
+
+A Service with thousands of endpoints has them in slices of a hundred, and an event changes one slice. So what a slice
+contributes to its Service is kept for the slices used last, and answers are put together from those pieces by
+operations that loop in C.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Sequence
+from functools import cached_property
+
+from kdns.cluster import owners, records
+from kdns.cluster.objects import Endpoint, EndpointSlice, Port
+from kdns.cluster.ports import NO_PORTS
+from kdns.dns.names import MAX_NAME
+from kdns.dns.rrset import Answer, Node, Record
+
+MAX_CACHED_ENDPOINTS = 10_000  # across all slices; about 0.3 KB each, and two of the largest Services there are
+
+_new = tuple.__new__  # makes a NamedTuple at half the cost: all the cluster's endpoints go through here at once
+
+
+class SliceRecords:
+    """What the endpoints of one slice are called, and the records they give; computed when asked for, and kept."""
+
+    def __init__(self, endpoints: tuple[Endpoint, ...], ports: tuple[Port, ...], labels: tuple[bytes, ...]) -> None:
+        self.endpoints = endpoints
+        self.ports = ports
+        self.labels = labels  # of each endpoint; empty where it has no name that fits
+        self._srv: dict[tuple[bytes, tuple[bytes, ...]], tuple[bytes, ...]] = {}
+        self._glue: dict[tuple[bytes, int], tuple[Record, ...]] = {}
+
+    @classmethod
+    def of(cls, slice_: EndpointSlice, imported: bool, pod_names: bool) -> SliceRecords:
+        """The records of a slice; below a ServiceImport, names end in the cluster they come from."""
+        labels = tuple([owners.endpoint_label(endpoint, pod_names) for endpoint in slice_.endpoints])
+        if imported:
+            cluster = owners.label(slice_.source_cluster)
+            labels = tuple([label + cluster if label and cluster else b"" for label in labels])
+        return cls(slice_.endpoints, slice_.ports or NO_PORTS, labels)
+
+    @cached_property
+    def addresses(self) -> tuple[bytes, ...]:
+        """The addresses of the endpoints."""
+        return tuple([endpoint.address for endpoint in self.endpoints])
+
+    @cached_property
+    def names(self) -> frozenset[bytes]:
+        """The labels of the endpoints."""
+        return frozenset(self.labels)
+
+    @cached_property
+    def zones(self) -> dict[str, SliceRecords]:
+        """The endpoints of each topology zone, by its name in lower case."""
+        found: dict[str, list[int]] = {}
+        for position, endpoint in enumerate(self.endpoints):
+            if endpoint.zone:
+                found.setdefault(endpoint.zone.lower(), []).append(position)
+        return {
+            zone: SliceRecords(
+                tuple([self.endpoints[position] for position in positions]),
+                self.ports,
+                tuple([self.labels[position] for position in positions]),
+            )
+            for zone, positions in found.items()
+        }
+
+    def srv(self, suffix: bytes, heads: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        """The SRV data of each endpoint and port; `suffix` is the Service's name, `heads` are of `srv_heads`."""
+        key = (suffix, heads)
+        if key not in self._srv:
+            targets = self._targets(suffix)
+            self._srv[key] = tuple([head + target for target in targets if target for head in heads])
+        return self._srv[key]
+
+    def glue(self, suffix: bytes, ttl: int) -> tuple[Record, ...]:
+        """The address record of each endpoint's name."""
+        key = (suffix, ttl)
+        if key not in self._glue:
+            self._glue[key] = tuple(
+                [
+                    records.address_record(target, ttl, address)
+                    for target, address in zip(self._targets(suffix), self.addresses, strict=True)
+                    if target
+                ]
+            )
+        return self._glue[key]
+
+    def _targets(self, suffix: bytes) -> list[bytes]:
+        room = MAX_NAME - len(suffix)
+        return [label + suffix if 0 < len(label) <= room else b"" for label in self.labels]
+
+
+class SliceEntry:
+    """An EndpointSlice in its place: stays when the slice changes, so that indexes may point at it."""
+
+    __slots__ = ("records", "service", "slice")
+
+    def __init__(self, slice_: EndpointSlice, service: str) -> None:
+        self.slice = slice_
+        self.service = service  # or the ServiceImport; empty where there is none
+        self.records: SliceRecords | None = None  # held by the cache
+
+
+class SliceCache:
+    """Keeps the records of the slices used last, up to a number of endpoints."""
+
+    def __init__(self, imported: bool, pod_names: bool, max_endpoints: int = MAX_CACHED_ENDPOINTS) -> None:
+        self._imported = imported
+        self._pod_names = pod_names
+        self._max_endpoints = max_endpoints
+        self._used: OrderedDict[SliceEntry, None] = OrderedDict()
+        self._endpoints = 0
+
+    def records(self, entry: SliceEntry) -> SliceRecords:
+        """The records of a slice, kept for the next time."""
+        if entry.records is not None:
+            self._used.move_to_end(entry)
+            return entry.records
+        made = entry.records = self.passing_records(entry)
+        self._used[entry] = None
+        self._endpoints += len(made.endpoints)
+        while self._endpoints > self._max_endpoints:
+            self.forget(next(iter(self._used)))
+        return made
+
+    def passing_records(self, entry: SliceEntry) -> SliceRecords:
+        """The records of a slice, not to be kept: for who visits all of them."""
+        return entry.records or SliceRecords.of(entry.slice, self._imported, self._pod_names)
+
+    def forget(self, entry: SliceEntry) -> None:
+        """Drop what is kept of a slice, because it changed or went."""
+        if entry.records is not None:
+            self._endpoints -= len(entry.records.endpoints)
+            entry.records = None
+            del self._used[entry]
+
+
+def endpoint_nodes(
+    slices: Sequence[SliceRecords], suffix: bytes, ttl: int, labels: int, only: Collection[bytes] | None = None
+) -> list[Node]:
+    """The nodes of the endpoints of a Service called `suffix`, or those of `only` these labels.
+
+    A name that is not of so many `labels` appears as a target, but is not found.
+    """
+    if only is None and sum([len(found.labels) for found in slices]) == len(set().union(*[s.labels for s in slices])):
+        return [node for found in slices for node in _distinct_nodes(found, suffix, ttl, labels)]
+    found: dict[bytes, list[tuple[bytes, tuple[Port, ...]]]] = {}
+    for part in slices:
+        if only is None or not part.names.isdisjoint(only):
+            for label, address in zip(part.labels, part.addresses, strict=True):
+                if only is None or label in only:
+                    found.setdefault(label, []).append((address, part.ports))
+    return [
+        _shared_node(label + suffix, candidates, ttl)
+        for label, candidates in found.items()
+        if is_found(label, labels) and len(label) + len(suffix) <= MAX_NAME
+    ]
+
+
+def is_found(name: bytes, labels: int) -> bool:
+    """Whether the name of an endpoint can be asked for: of the right number of labels, none of them a port's."""
+    if not name or name[1] == 0x5F:
+        return False
+    at = name[0] + 1
+    if labels == 1:
+        return at == len(name)
+    return at < len(name) and name[at + 1] != 0x5F and at + name[at] + 1 == len(name)
+
+
+def _distinct_nodes(found: SliceRecords, suffix: bytes, ttl: int, labels: int) -> list[Node]:
+    """The nodes of a slice whose endpoints share their names with no other."""
+    heads = records.srv_heads(found.ports, len(found.ports))
+    nodes = []
+    room = MAX_NAME - len(suffix)
+    for label, endpoint in zip(found.labels, found.endpoints, strict=True):
+        if len(label) > room or not is_found(label, labels):
+            continue
+        owner = label + suffix
+        address = endpoint.address
+        rtype = records.A if len(address) == 4 else records.AAAA
+        answers: tuple[Answer, ...] = (_new(Answer, (rtype, ttl, (address,), (), (), False)),)
+        if heads:
+            glue = (_new(Record, (owner, rtype, ttl, address)),)
+            srv = tuple([head + owner for head in heads])
+            answers += (_new(Answer, (records.SRV, ttl, srv, (), glue, False)),)
+        nodes.append(_new(Node, (owner, answers, None, False)))
+    return nodes
+
+
+def _shared_node(owner: bytes, candidates: list[tuple[bytes, tuple[Port, ...]]], ttl: int) -> Node:
+    """The node of a name that any number of endpoints have."""
+    count = sum([len(ports) for _, ports in candidates])
+    answers = records.address_answers(ttl, [address for address, _ in candidates])
+    srv: dict[bytes, None] = {}
+    glue: dict[Record, None] = {}
+    for address, ports in candidates:
+        heads = records.srv_heads(ports, count)
+        if heads:
+            srv.update(dict.fromkeys([head + owner for head in heads]))
+            glue[records.address_record(owner, ttl, address)] = None
+    if srv:
+        answers += (Answer(records.SRV, ttl, tuple(srv), (), tuple(glue)),)
+    return Node(owner, answers)
+
+
+def count_endpoints(entries: Iterable[SliceEntry]) -> int:
+    """How many endpoint addresses slices hold, names among them."""
+    return sum([len(entry.slice.endpoints) + len(entry.slice.targets) for entry in entries])

@@ -1,0 +1,104 @@
+"""The labels of what the cluster names: Services, namespaces, ports, endpoints and Pods, in wire form.
+
+A label here is its length octet and its text, ready to be put before the rest of a name. What cannot be a label is the
+empty `bytes`: the object is then left out, for one odd object must not cost the others their names.
+"""
+
+from __future__ import annotations
+
+import re
+from struct import unpack
+
+from kdns.cluster.objects import Endpoint
+from kdns.dns import names
+
+MAX_POD_NAME = 63  # octets; a longer targetRef.name gives way to the address (CoreDNS `endpoint_pod_names`)
+MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, IPv4 addresses written as IPv6
+
+_LENGTHS = [bytes([n]) for n in range(names.MAX_LABEL + 1)]
+_OCTETS = [str(n).encode() for n in range(256)]
+_DASH_OCTETS = [b"-" + octet for octet in _OCTETS]
+_ZERO_GROUPS = re.compile(r"(?:^|-)0(?:-0)+(?:-|$)")
+
+
+def label(text: str) -> bytes:
+    """The label `text` makes, lower case, or nothing where it is empty, too long or holds a dot."""
+    raw = text.encode("utf-8", "surrogateescape").lower()
+    if not 0 < len(raw) <= names.MAX_LABEL or b"." in raw:
+        return b""
+    return _LENGTHS[len(raw)] + raw
+
+
+def labels(text: str) -> bytes:
+    """The labels `text` makes when cut at its dots, or nothing where one of them is none."""
+    parts = [label(part) for part in text.split(".")]
+    return b"".join(parts) if all(parts) else b""
+
+
+def is_single(name: bytes) -> bool:
+    """Whether `name`, of labels, is exactly one."""
+    return bool(name) and name[0] + 1 == len(name)
+
+
+def underscored(name: bytes) -> bytes:
+    """A label with the underscore a port's or a protocol's name begins with, given it where it has none.
+
+    Queries may leave it out (CoreDNS quirk). What has no room for it stays as it is.
+    """
+    if name[1:2] == b"_" or name[0] >= names.MAX_LABEL:
+        return name
+    return _LENGTHS[name[0] + 1] + b"_" + name[1:]
+
+
+def endpoint_label(endpoint: Endpoint, pod_names: bool) -> bytes:
+    """The name of an endpoint below its Service: its hostname, its Pod's name where asked for, or its dashed address.
+
+    A Pod name may hold dots: SRV and PTR records then show it as several labels, under which nothing is ever found.
+    """
+    if endpoint.hostname:
+        return label(endpoint.hostname)
+    if pod_names and endpoint.target_name and len(endpoint.target_name) <= MAX_POD_NAME:
+        return labels(endpoint.target_name)
+    address = endpoint.address
+    if endpoint.text:
+        return label(_end_in_zero(endpoint.text.replace(".", "-").replace(":", "-")))
+    if len(address) == 4:
+        a, b, c, d = address
+        text = _OCTETS[a] + _DASH_OCTETS[b] + _DASH_OCTETS[c] + _DASH_OCTETS[d]
+        return _LENGTHS[len(text)] + text
+    return label(_end_in_zero(_dashed_ipv6(address)))
+
+
+def pod_label(address: bytes) -> bytes:
+    """The label of a Pod: its address with dashes, as CoreDNS spells it (`10-244-1-7`, `fd00-10-244--5`)."""
+    if len(address) == 4:
+        return label("-".join(map(str, address)))
+    return label(_dashed_ipv6(address))
+
+
+def pod_address(text: str) -> bytes | None:
+    """The address the label of a Pod says, packed, or None where it says none.
+
+    Three dashes, none beside another, are an IPv4 address; anything else must be an IPv6 address, of which
+    ::ffff:0:0/96 count as IPv4.
+    """
+    if text.count("-") == 3 and "--" not in text:
+        return names.pack_address(text.replace("-", "."))
+    if "." in text or ":" in text:  # `10.0.0.1` and `fd00::1` are addresses, but not spelled with dashes
+        return None
+    address = names.pack_address(text.replace("-", ":"))
+    if address is not None and address.startswith(MAPPED):
+        return address[len(MAPPED) :]
+    return address
+
+
+def _dashed_ipv6(address: bytes) -> str:
+    """The text of RFC 5952 with dashes for colons."""
+    text = "{:x}-{:x}-{:x}-{:x}-{:x}-{:x}-{:x}-{:x}".format(*unpack(">8H", address))
+    # The first of the longest runs of zero groups is left out (RFC 5952, 4.2.3).
+    run = max(_ZERO_GROUPS.finditer(text), key=lambda found: found[0].count("0"), default=None)
+    return f"{text[: run.start()]}--{text[run.end() :]}" if run else text
+
+
+def _end_in_zero(text: str) -> str:
+    return text + "0" if text.endswith("-") else text

@@ -1,0 +1,165 @@
+"""The nodes of a Service, or of a ServiceImport: its own name, its ports' and its topology zones'.
+
+    <svc>                                    addresses, SRV of every port
+    _<port>._<protocol>.<svc>                the same, of the port (see `ports`)
+    <zone>.pin._zone.<svc>                   the same, of the endpoints in the zone (`zonal`, headless only)
+    <zone>.prefer._zone.<svc>
+    *.pin._zone.<svc>                        any other zone: nothing
+    *.prefer._zone.<svc>                     any other zone: all endpoints
+
+The topology zone may be anything, of any number of labels, which a table of names cannot hold. The two nodes named `*`
+stand for whatever lies below their parent and is no node: a wildcard of RFC 4592, but one that names in between do not
+stop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+
+from kdns.cluster import owners, records
+from kdns.cluster.endpoints import SliceRecords
+from kdns.cluster.objects import Port, Service, ServiceType
+from kdns.cluster.ports import NO_PORTS, PortPlan, Selection, port_plan
+from kdns.dns.names import MAX_NAME
+from kdns.dns.rrset import Answer, Node, Record
+
+WILDCARD = b"\x01*"
+ZONE = b"\x05_zone"
+DIRECTIVES = (b"\x03pin" + ZONE, b"\x06prefer" + ZONE)
+ZONAL_PREFIXES = frozenset([ZONE, *DIRECTIVES, *[WILDCARD + directive for directive in DIRECTIVES]])
+
+_new = tuple.__new__  # makes a NamedTuple at half the cost
+
+
+def cluster_ip_nodes(service: Service, owner: bytes, ttl: int, imported: bool) -> list[Node]:
+    """The nodes of a Service that answers by its own addresses.
+
+    A ServiceImport without ports has no node of its own (CoreDNS quirk; a Service is given a port without number).
+    """
+    ports = service.ports if imported else service.ports or NO_PORTS
+    if not ports:
+        return []
+    addresses = tuple(dict.fromkeys(service.addresses))
+    own = records.address_answers(ttl, addresses)
+    glue = tuple([records.address_record(owner, ttl, address) for address in addresses])
+
+    def answers_of(selection: Selection) -> tuple[Answer, ...]:
+        (selected,) = selection
+        heads = records.srv_heads(selected, len(selected) * len(service.addresses))
+        if not heads or not addresses:
+            return own
+        return (*own, Answer(records.SRV, ttl, tuple([head + owner for head in heads]), (), glue))
+
+    return _planned_nodes(port_plan((ports,)), owner, answers_of)
+
+
+def headless_nodes(slices: Sequence[SliceRecords], owner: bytes, ttl: int, random: Random) -> list[Node]:
+    """The nodes of a Service that answers by its endpoints' addresses; none without an endpoint."""
+    groups = _group_by_ports(slices)
+    if not groups:
+        return []
+
+    def answers_of(selection: Selection) -> tuple[Answer, ...]:
+        return _endpoint_answers(list(zip(selection, groups.values(), strict=True)), owner, ttl, random)
+
+    return _planned_nodes(port_plan(tuple(groups)), owner, answers_of)
+
+
+def zonal_nodes(slices: Sequence[SliceRecords], owner: bytes, ttl: int, random: Random) -> list[Node]:
+    """The nodes of the topology zones of a headless Service; without endpoints, every zone is one without data."""
+    if len(WILDCARD + DIRECTIVES[1] + owner) > MAX_NAME:
+        return []
+    fallback = owner if any(part.endpoints for part in slices) else None
+    pin, prefer = (directive + owner for directive in DIRECTIVES)
+    nodes = [
+        Node(ZONE + owner, ()),
+        Node(pin, ()),
+        Node(prefer, ()),
+        Node(WILDCARD + pin, ()),
+        Node(WILDCARD + prefer, (), fallback),
+    ]
+    for zone in dict.fromkeys([zone for part in slices for zone in part.zones]):
+        label = owners.labels(zone)
+        if label and len(label + prefer) <= MAX_NAME:
+            groups = _group_by_ports([part.zones[zone] for part in slices if zone in part.zones])
+            answers = _endpoint_answers(list(groups.items()), owner, ttl, random)
+            nodes += [Node(label + pin, answers), Node(label + prefer, answers)]
+    return nodes
+
+
+def zonal_prefixes(zones: set[str]) -> frozenset[bytes]:
+    """The labels in front of a Service's name that `zonal_nodes` uses for these topology zones."""
+    found = [label for label in map(owners.labels, zones) if label]
+    return ZONAL_PREFIXES | {label + directive for label in found for directive in DIRECTIVES}
+
+
+def is_headless(service: Service) -> bool:
+    """Whether a Service answers by its endpoints."""
+    return service.type is ServiceType.HEADLESS
+
+
+def _planned_nodes(plan: PortPlan, owner: bytes, answers_of: Callable[[Selection], tuple[Answer, ...]]) -> list[Node]:
+    """The node of the Service and of its ports' names."""
+    answers = [answers_of(selection) for selection in plan.selections]
+    nodes = [Node(owner, answers[0], None, True)]
+    nodes += [_new(Node, (prefix + owner, answers[index], None, False)) for prefix, index in plan.named]
+    nodes += [_new(Node, (prefix + owner, answers[index], None, False)) for prefix, index in plan.wild]
+    nodes += [_new(Node, (prefix + owner, (), same + owner, False)) for prefix, same in plan.same]
+    nodes += [_new(Node, (prefix + owner, (), None, False)) for prefix in plan.above]
+    if len(owner) + 2 * 64 > MAX_NAME:
+        return [node for node in nodes if len(node.owner) <= MAX_NAME]
+    return nodes
+
+
+def _group_by_ports(slices: Sequence[SliceRecords]) -> dict[tuple[Port, ...], list[SliceRecords]]:
+    """The slices that have endpoints, those with the same ports together."""
+    groups: dict[tuple[Port, ...], list[SliceRecords]] = {}
+    for part in slices:
+        if part.endpoints:
+            groups.setdefault(part.ports, []).append(part)
+    return groups
+
+
+def _endpoint_answers(
+    groups: list[tuple[tuple[Port, ...], list[SliceRecords]]], owner: bytes, ttl: int, random: Random
+) -> tuple[Answer, ...]:
+    """The addresses, and the SRV records for the ports beside them, of the endpoints of slices."""
+    groups = [(ports, slices) for ports, slices in groups if ports]
+    answers = records.address_answers(
+        ttl, [address for _, slices in groups for part in slices for address in part.addresses]
+    )
+    counts = [len(ports) * sum([len(part.endpoints) for part in slices]) for ports, slices in groups]
+    parts = [
+        (part, heads) for ports, slices in groups if (heads := records.srv_heads(ports, sum(counts))) for part in slices
+    ]
+    if not parts:
+        return answers
+    srv, glue = _srv_records(parts, owner, ttl, random)
+    return (*answers, Answer(records.SRV, ttl, srv, (), glue)) if srv else answers
+
+
+def _srv_records(
+    parts: list[tuple[SliceRecords, tuple[bytes, ...]]], owner: bytes, ttl: int, random: Random
+) -> tuple[tuple[bytes, ...], tuple[Record, ...]]:
+    """The SRV data and the addresses of the targets; of more than a message holds, a part that begins anywhere."""
+    smallest = records.RECORD_OVERHEAD + len(b"\0\0" * 3) + len(b"\x01x") + len(owner)
+    most = records.MAX_MESSAGE // smallest
+    if sum([len(part.endpoints) * len(heads) for part, heads in parts]) > most:
+        start = random.randrange(len(parts))
+        parts = parts[start:] + parts[:start]
+    srv: dict[bytes, None] = {}
+    for part, heads in parts:
+        srv.update(dict.fromkeys(part.srv(owner, heads)))
+        if len(srv) > most:
+            break
+    distinct = tuple(srv)
+    if sum(map(len, distinct)) + records.RECORD_OVERHEAD * len(distinct) <= records.MAX_MESSAGE:
+        return distinct, tuple(dict.fromkeys([record for part, _ in parts for record in part.glue(owner, ttl)]))
+    first = random.randrange(len(distinct))
+    return (distinct[first:] + distinct[:first])[: _how_many_fit(distinct)], ()
+
+
+def _how_many_fit(rdatas: tuple[bytes, ...]) -> int:
+    """A number of records, of average size, that a message may hold."""
+    return records.MAX_MESSAGE * len(rdatas) // (sum(map(len, rdatas)) + records.RECORD_OVERHEAD * len(rdatas))

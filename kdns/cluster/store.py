@@ -1,0 +1,214 @@
+"""The store: events in, nodes out.
+
+It keeps the objects a view depends on and knows, for each event, whose names it concerns. Nodes are made only when
+asked for, from the state as it then is, so that any number of events cost no more than what they changed together.
+"""
+
+from __future__ import annotations
+
+import random as random_module
+from collections.abc import Callable, Iterator
+
+from kdns.cluster import endpoints, full, owners, reverse
+from kdns.cluster.changes import Changes, ServiceChange, ServiceKey
+from kdns.cluster.evaluation import Evaluator
+from kdns.cluster.objects import (
+    ClusterObject,
+    EndpointSlice,
+    Event,
+    Kind,
+    Namespace,
+    Pod,
+    Service,
+    ServiceImport,
+    ServiceType,
+)
+from kdns.cluster.selectors import Selector
+from kdns.cluster.state import ClusterState
+from kdns.cluster.tracking import TrackedState
+from kdns.cluster.view import PodMode, View
+from kdns.cluster.zones import Zone, service_suffix, standing_names
+from kdns.dns import names
+from kdns.dns.rrset import Node
+
+
+class Store:
+    """Holds the objects of one view, and turns what changed into nodes."""
+
+    def __init__(self, view: View, clock: Callable[[], float], random: random_module.Random | None = None) -> None:
+        self.serial = 0  # of the zones' SOA records: when something in them last changed, in Unix seconds
+        self.multicluster_serial = 0
+        self._view = view
+        self._clock = clock
+        self._zones = [Zone(name, view) for name in dict.fromkeys(view.zones)]
+        self._forward = [zone for zone in self._zones if not zone.is_reverse]
+        self._apexes = frozenset(zone.name for zone in self._zones)
+        self._standing = standing_names(view.zones)
+        self._state = ClusterState()
+        self._evaluator = Evaluator(view, self._state, self._zones, random or random_module.Random())  # noqa: S311
+        self._tracked = TrackedState(view, self._zones, self._state, self._evaluator)
+
+    def apply(self, event: Event) -> None:
+        """Take in that an object is now so, or gone. What the view does not select is gone; repetition is harmless."""
+        wanted = event.object if event.object is not None and self._selects(event, event.object) else None
+        match event.kind:
+            case Kind.NAMESPACE:
+                self._tracked.put_namespace(event.name, wanted is not None)
+            case Kind.SERVICE:
+                self._apply_service(event, wanted if isinstance(wanted, Service) else None)
+            case Kind.SERVICE_IMPORT:
+                self._apply_import(event, wanted if isinstance(wanted, ServiceImport) else None)
+            case Kind.ENDPOINT_SLICE:
+                self._apply_slice(event, wanted if isinstance(wanted, EndpointSlice) else None)
+            case Kind.POD:
+                self._apply_pod(event, wanted if isinstance(wanted, Pod) else None)
+
+    def take_changes(self) -> list[Node]:
+        """The nodes that changed since the last call, or may have: first those gone, then those that lost endpoints.
+
+        If neither this nor `all_nodes` was called before, these are all nodes.
+        """
+        if self._tracked.changes is None:
+            return list(self.all_nodes())
+        changes = self._tracked.take_changes()
+        shrunk: list[Node] = []
+        nodes: list[Node] = []
+        for key, change in changes.services.items():
+            (shrunk if change.lost_endpoints else nodes).extend(self._service_changes(key, change))
+        nodes += self._other_changes(changes)
+        found = {node.owner: node for node in (*shrunk, *nodes)}
+        for owner in self._standing & found.keys():
+            if found[owner].answers is None:
+                found[owner] = Node(owner, ())
+        gone = [node for node in found.values() if node.answers is None]
+        return gone + [node for node in found.values() if node.answers is not None]
+
+    def all_nodes(self) -> Iterator[Node]:
+        """Every node, for a full build, changes not taken yet among them. To be read before the next `apply`."""
+        self._tracked.take_changes()
+        self._tracked.reverse.take_changed()
+        return full.every_node(
+            self._view, self._zones, self._standing, self._state, self._evaluator, self._tracked.reverse
+        )
+
+    def _selects(self, event: Event, found: ClusterObject) -> bool:
+        """Whether the view wants an object: by its labels, and by having a name that can be one in DNS."""
+        view = self._view
+        match found:
+            case Namespace():
+                listed = not view.namespaces or event.name in view.namespaces
+                return listed and _matches(view.namespace_labels, event) and bool(owners.label(event.name))
+            case ServiceImport():
+                # The selector of namespaces, not the one of Services (CoreDNS quirk).
+                selector, wanted = view.namespace_labels, bool(view.multicluster)
+            case Pod():
+                selector, wanted = view.labels, view.pods is PodMode.VERIFIED
+            case _:
+                selector, wanted = view.labels, True
+        if isinstance(found, Service | ServiceImport) and not owners.label(event.name):
+            return False
+        return wanted and bool(owners.label(event.namespace)) and _matches(selector, event)
+
+    def _apply_service(self, event: Event, new: Service | None) -> None:
+        old = self._tracked.put_service(ServiceKey(False, event.namespace, event.name), new)
+        if _came_or_went(old, new) or (
+            old and new and (old.external_name != new.external_name or old.ports != new.ports)
+        ):
+            self.serial = int(self._clock())
+
+    def _apply_import(self, event: Event, new: ServiceImport | None) -> None:
+        as_service = None
+        if new is not None:
+            kind = ServiceType.HEADLESS if new.headless else ServiceType.CLUSTER_IP
+            as_service = Service(new.namespace, new.name, kind, new.addresses, new.ports)
+        old = self._tracked.put_service(ServiceKey(True, event.namespace, event.name), as_service)
+        if _came_or_went(old, new):
+            self.serial = int(self._clock())
+        elif old != as_service:
+            self.multicluster_serial = int(self._clock())
+
+    def _apply_slice(self, event: Event, new: EndpointSlice | None) -> None:
+        if not self._view.noendpoints:
+            service = new.service if new is not None and owners.label(new.service) else ""
+            old = self._tracked.put_slice(False, event.namespace, event.name, new, service)
+            if _came_or_went(old, new) or (old and new and self._differ(old, new)):
+                self.serial = int(self._clock())
+        if self._view.multicluster:
+            if new is not None and not owners.label(new.service_import):
+                new = None
+            old = self._tracked.put_slice(True, event.namespace, event.name, new, new.service_import if new else "")
+            if _came_or_went(old, new):
+                self.serial = int(self._clock())
+            elif old and new and self._differ(old, new):
+                self.multicluster_serial = int(self._clock())
+
+    def _apply_pod(self, event: Event, new: Pod | None) -> None:
+        old = self._tracked.put_pod(event.namespace, event.name, new)
+        if _came_or_went(old, new) or (old and new and old.address != new.address):
+            self.serial = int(self._clock())
+
+    def _differ(self, old: EndpointSlice, new: EndpointSlice) -> bool:
+        """Whether a change of a slice counts as one of the zone; Pod names and owners do not (CoreDNS)."""
+        return (
+            old.ports != new.ports
+            or old.targets != new.targets
+            or [(e.address, e.hostname) for e in old.endpoints] != [(e.address, e.hostname) for e in new.endpoints]
+            or (self._view.zonal and [e.zone for e in old.endpoints] != [e.zone for e in new.endpoints])
+        )
+
+    def _service_changes(self, key: ServiceKey, change: ServiceChange) -> list[Node]:
+        """The nodes of a Service that changed, made anew, and those of its names that are not there any more."""
+        half = self._state.half(key.imported, key.namespace)
+        service = half.services.get(key.name)
+        cache = self._evaluator.cache(key.imported)
+        answers_itself = service is None or (service.type is ServiceType.CLUSTER_IP and not key.imported)
+        if answers_itself and not change.endpoints and not change.all_endpoints:
+            slices = []
+        else:
+            slices = [cache.records(entry) for entry in half.entries(key.name)]
+        labels = change.endpoints.union(*[part.names for part in slices if change.all_endpoints])
+        nodes = []
+        for zone in self._forward:
+            suffix = service_suffix(key.namespace, key.name, zone)
+            if zone.imported is not key.imported or not suffix:
+                continue
+            made = []
+            expected = {label + suffix for label in labels if endpoints.is_found(label, 2 if key.imported else 1)}
+            if change.own:
+                made = self._evaluator.service_nodes(key.namespace, key.name, slices, zone)
+                expected |= {prefix + suffix for prefix in change.stale}
+            if labels:
+                made += self._evaluator.endpoint_nodes(key.namespace, key.name, slices, zone, labels)
+            expected.difference_update([node.owner for node in made])
+            made += [Node(owner, None) for owner in expected if len(owner) <= names.MAX_NAME]
+            nodes += zone.own(made)
+        return nodes
+
+    def _other_changes(self, changes: Changes) -> list[Node]:
+        """The nodes that changed and belong to no Service."""
+        nodes: list[Node] = []
+        for zone in self._forward:
+            for namespace in changes.namespaces:
+                nodes += zone.own(self._evaluator.namespace_nodes(namespace, zone))
+            for namespace, address in changes.pods:
+                nodes += zone.own(self._evaluator.pod_nodes(namespace, (address,), zone))
+        of_zone = changes.apex
+        for address in changes.addresses:
+            if self._tracked.reverse.depth(address) is not None:
+                nodes.append(self._evaluator.pointer_node(address))
+                of_zone |= nodes[-1].owner in self._apexes
+        for partial in self._tracked.reverse.take_changed():
+            answers = () if self._tracked.reverse.has_below(partial) else None
+            nodes.append(Node(reverse.name_of(partial), answers))
+        if of_zone:
+            for zone in self._zones:
+                nodes += self._evaluator.apex_nodes(zone)
+        return nodes
+
+
+def _matches(selector: Selector | None, event: Event) -> bool:
+    return selector is None or selector.matches(event.labels)
+
+
+def _came_or_went(old: object | None, new: object | None) -> bool:
+    return (old is None) != (new is None)

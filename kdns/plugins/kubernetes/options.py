@@ -1,0 +1,266 @@
+"""The options of the `kubernetes` directive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from kdns import log
+from kdns.cluster.selectors import Selector, SelectorError
+from kdns.cluster.view import PodMode, View
+from kdns.corefile import Dispenser, expand_zone, parse_duration
+from kdns.dns import names
+from kdns.errors import CorefileError
+from kdns.plugins.kubernetes.cluster_zones import ClusterZones
+from kdns.plugins.plugin import Setup
+
+MAX_TTL = 3600  # seconds, as CoreDNS
+DEFAULT_STARTUP_TIMEOUT = 5.0  # seconds, as CoreDNS
+
+_LOG = log.plugin_logger("kubernetes")
+
+
+@dataclass(slots=True)
+class ApiOptions:
+    """How the API server is reached; checked here, used by the source that follows it."""
+
+    endpoint: str = ""
+    tls: tuple[str, ...] = ()  # certificate, key, CA
+    kubeconfig: str = ""
+    context: str = ""
+    qps: float = 0.0
+    burst: int = 0
+    max_inflight: int = 0
+    startup_timeout_seconds: float = DEFAULT_STARTUP_TIMEOUT
+
+
+@dataclass(slots=True)
+class _Stanza:
+    """What the lines of a directive have said so far."""
+
+    directive: Dispenser
+    view: View
+    api: ApiOptions = field(default_factory=ApiOptions)
+    fallthrough: tuple[bytes, ...] = ()
+
+    def set(self, **options: object) -> None:
+        self.view = replace(self.view, **options)  # type: ignore[arg-type]
+
+    def arguments(self, least: int, most: int | None = None) -> list[str]:
+        """The rest of the line, of so many words."""
+        found = self.directive.remaining_args()
+        if len(found) < least or (most is not None and len(found) > most):
+            raise self.directive.arg_error()
+        return found
+
+    def no_arguments(self) -> None:
+        self.arguments(0, 0)
+
+
+def setup(setup: Setup) -> ClusterZones:
+    """`kubernetes [ZONES...] { options }`, once per block."""
+    directive = setup.directive
+    stanza: _Stanza | None = None
+    while directive.next():
+        if stanza is not None:
+            raise CorefileError("this plugin can only be used once per Server Block")
+        stanza = _parse(setup)
+    assert stanza is not None
+    surroundings = setup.surroundings
+    if not surroundings.has_manifests:
+        _check_in_cluster(stanza.api, surroundings.environ)
+    view = replace(stanza.view, local_addresses=surroundings.local_addresses)
+    index = surroundings.view_index(view)
+    return ClusterZones(view, index, stanza.fallthrough, surroundings.current_table)
+
+
+def _parse(setup: Setup) -> _Stanza:
+    directive = setup.directive
+    given = directive.remaining_args()
+    zones = tuple(zone for text in given for zone in _expand(directive, text)) or setup.zones
+    if all(_is_reverse(zone) for zone in zones):
+        raise CorefileError("non-reverse zone name must be used")
+    stanza = _Stanza(directive, View(zones))
+    while directive.next_block():
+        parse = OPTIONS.get(directive.val)
+        if parse is None:
+            raise directive.error(f"unknown property '{directive.val}'")
+        parse(stanza)
+    view = stanza.view
+    if view.namespaces and view.namespace_labels is not None:
+        raise directive.error("namespaces and namespace_labels cannot both be set")
+    for zone in view.multicluster:
+        if zone not in zones:
+            raise directive.error(f"is not authoritative for the multicluster zone {names.to_text(zone)}")
+    if view.zonal and view.noendpoints:
+        raise directive.error("zonal and noendpoints cannot both be set")
+    return stanza
+
+
+def _check_in_cluster(api: ApiOptions, environ: dict[str, str]) -> None:
+    if api.endpoint or api.kubeconfig:
+        return
+    if not environ.get("KUBERNETES_SERVICE_HOST") or not environ.get("KUBERNETES_SERVICE_PORT"):
+        raise CorefileError(
+            "unable to load in-cluster configuration, KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT must be defined"
+        )
+
+
+def _expand(directive: Dispenser, text: str) -> list[bytes]:
+    try:
+        return expand_zone(text)
+    except CorefileError as error:
+        raise directive.error(str(error)) from error
+
+
+def _is_reverse(zone: bytes) -> bool:
+    return names.is_below(zone, names.IN_ADDR_ARPA) or names.is_below(zone, names.IP6_ARPA)
+
+
+def _endpoint(stanza: _Stanza) -> None:
+    urls = stanza.arguments(1)
+    stanza.api.endpoint = urls[0]
+    if len(urls) > 1:
+        _LOG.warning(
+            "Multiple endpoints have been deprecated, only the first specified endpoint '%s' is used", urls[0]
+        )  # fmt: skip
+
+
+def _tls(stanza: _Stanza) -> None:
+    stanza.api.tls = tuple(stanza.arguments(3, 3))
+
+
+def _kubeconfig(stanza: _Stanza) -> None:
+    words = stanza.arguments(1, 2)
+    stanza.api.kubeconfig, stanza.api.context = words[0], "".join(words[1:])
+
+
+def _limit(kind: type[int] | type[float]) -> Callable[[_Stanza], float]:
+    """A parser of one number that is not negative."""
+
+    def parse(stanza: _Stanza) -> float:
+        option = stanza.directive.val
+        (text,) = stanza.arguments(1, 1)
+        try:
+            value = kind(text)
+        except ValueError as error:
+            raise stanza.directive.error(f"invalid {option} value '{text}', expected a number") from error
+        if not 0 <= value < float("inf"):
+            raise stanza.directive.error(f"{option} must be >= 0: {text}")
+        return value
+
+    return parse
+
+
+def _qps(stanza: _Stanza) -> None:
+    stanza.api.qps = _limit(float)(stanza)
+
+
+def _burst(stanza: _Stanza) -> None:
+    stanza.api.burst = int(_limit(int)(stanza))
+
+
+def _max_inflight(stanza: _Stanza) -> None:
+    stanza.api.max_inflight = int(_limit(int)(stanza))
+
+
+def _startup_timeout(stanza: _Stanza) -> None:
+    (text,) = stanza.arguments(1, 1)
+    try:
+        stanza.api.startup_timeout_seconds = parse_duration(text)
+    except CorefileError as error:
+        raise stanza.directive.error(f"failed to parse startup_timeout: {text}, {error}") from error
+
+
+def _namespaces(stanza: _Stanza) -> None:
+    stanza.set(namespaces=stanza.view.namespaces | set(stanza.arguments(1)))
+
+
+def _selector(stanza: _Stanza, what: str) -> Selector:
+    text = " ".join(stanza.arguments(1))
+    try:
+        return Selector.parse(text)
+    except SelectorError as error:
+        raise CorefileError(f"unable to parse {what} selector value: '{text}': {error}") from error
+
+
+def _labels(stanza: _Stanza) -> None:
+    stanza.set(labels=_selector(stanza, "label"))
+
+
+def _namespace_labels(stanza: _Stanza) -> None:
+    stanza.set(namespace_labels=_selector(stanza, "namespace_label"))
+
+
+def _pods(stanza: _Stanza) -> None:
+    (text,) = stanza.arguments(1, 1)
+    try:
+        stanza.set(pods=PodMode(text))
+    except ValueError as error:
+        raise CorefileError(
+            f"wrong value for pods: {text},  must be one of: disabled, verified, insecure"
+        ) from error  # fmt: skip
+
+
+def _endpoint_pod_names(stanza: _Stanza) -> None:
+    stanza.no_arguments()
+    stanza.set(endpoint_pod_names=True)
+
+
+def _ttl(stanza: _Stanza) -> None:
+    text = stanza.arguments(1)[0]
+    try:
+        ttl = int(text)
+    except ValueError as error:
+        raise CorefileError(f'strconv.Atoi: parsing "{text}": invalid syntax') from error
+    if not 0 <= ttl <= MAX_TTL:
+        raise stanza.directive.error(f"ttl must be in range [0, {MAX_TTL}]: {ttl}")
+    stanza.set(ttl=ttl)
+
+
+def _noendpoints(stanza: _Stanza) -> None:
+    stanza.no_arguments()
+    stanza.set(noendpoints=True)
+
+
+def _fallthrough(stanza: _Stanza) -> None:
+    zones = tuple(zone for text in stanza.arguments(0) for zone in _expand(stanza.directive, text))
+    stanza.fallthrough = zones or (names.ROOT,)
+
+
+def _ignore(stanza: _Stanza) -> None:
+    for word in stanza.arguments(0)[:1]:
+        if word != "empty_service":
+            raise CorefileError(f"unable to parse ignore value: '{word}'")
+        stanza.set(ignore_empty_service=True)
+
+
+def _multicluster(stanza: _Stanza) -> None:
+    stanza.set(multicluster=tuple(zone for text in stanza.arguments(0) for zone in _expand(stanza.directive, text)))
+
+
+def _zonal(stanza: _Stanza) -> None:
+    stanza.no_arguments()
+    stanza.set(zonal=True)
+
+
+OPTIONS: dict[str, Callable[[_Stanza], None]] = {
+    "endpoint": _endpoint,
+    "tls": _tls,
+    "kubeconfig": _kubeconfig,
+    "apiserver_qps": _qps,
+    "apiserver_burst": _burst,
+    "apiserver_max_inflight": _max_inflight,
+    "startup_timeout": _startup_timeout,
+    "namespaces": _namespaces,
+    "labels": _labels,
+    "namespace_labels": _namespace_labels,
+    "pods": _pods,
+    "endpoint_pod_names": _endpoint_pod_names,
+    "ttl": _ttl,
+    "noendpoints": _noendpoints,
+    "fallthrough": _fallthrough,
+    "ignore": _ignore,
+    "multicluster": _multicluster,
+    "zonal": _zonal,
+}

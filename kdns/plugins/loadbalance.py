@@ -1,0 +1,204 @@
+"""`loadbalance`: spreads clients over the addresses of a name by where its answers begin.
+
+`round_robin` starts the records at a random one, each equally often, in constant time whatever their number: the
+compiled path does it too. `prefer` and `weighted` look into each reply and so keep a block's names off the compiled path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+
+from kdns import log
+from kdns.corefile import parse_duration
+from kdns.dns import names
+from kdns.dns.codes import Rcode, RRType
+from kdns.dns.compression import write_body
+from kdns.dns.records import read_answers
+from kdns.dns.reply import Reply
+from kdns.dns.rrset import Record
+from kdns.errors import CorefileError, FormatError
+from kdns.plugins.plugin import Handler, Request, Setup
+
+DEFAULT_RELOAD = 30.0  # seconds between looks at the weight file, as CoreDNS
+MAX_WEIGHT = 255
+
+_ADDRESS_TYPES = frozenset({RRType.A, RRType.AAAA})
+_LOG = log.plugin_logger("loadbalance")
+
+Networks = tuple[tuple[int, int, int], ...]  # (octets of an address, network, mask)
+Orderer = Callable[[bytes, list[Record]], list[Record]]
+
+
+class RoundRobin:
+    """Starts address records at a random one; those of preferred networks come first."""
+
+    def __init__(self, prefer: Networks = ()) -> None:
+        self._prefer = prefer
+        self.transparent = not prefer
+
+    async def serve(self, request: Request, next_handler: Handler) -> Reply:
+        """Hand on, and let the reply rotate."""
+        reply = await next_handler(request)
+        if reply.rcode != Rcode.NOERROR:
+            return reply
+        if not self._prefer:
+            return reply.rotated()
+        return _reorder(request, reply, self._preferred_first)
+
+    def _preferred_first(self, owner: bytes, addresses: list[Record]) -> list[Record]:
+        random.shuffle(addresses)
+        return sorted(addresses, key=lambda record: not _is_in(record.rdata, self._prefer))
+
+
+@dataclass(slots=True)
+class Weighted:
+    """Puts one address first, drawn by weights from a file; a name or an address without weight counts as 1."""
+
+    path: Path
+    reload_seconds: float
+    transparent: bool = field(default=False, init=False)
+    _weights: dict[bytes, dict[bytes, int]] = field(default_factory=dict, init=False)
+    _seen: tuple[int, int] | None = field(default=None, init=False)
+
+    async def serve(self, request: Request, next_handler: Handler) -> Reply:
+        """Hand on, and put the drawn address first."""
+        reply = await next_handler(request)
+        if reply.rcode != Rcode.NOERROR:
+            return reply
+        return _reorder(request, reply, self._drawn_first)
+
+    async def run(self) -> None:
+        """Look at the file once a period, for as long as the plugin serves."""
+        while self.reload_seconds:
+            await asyncio.sleep(self.reload_seconds)
+            self.reload()
+
+    def load(self) -> None:
+        """Read the file. Raises CorefileError where it cannot be read or holds something else."""
+        try:
+            status = self.path.stat()
+            text = self.path.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise CorefileError(f"weight file {self.path}: {error}") from error
+        self._weights = _parse_weights(text, self.path)
+        self._seen = (status.st_mtime_ns, status.st_size)
+
+    def reload(self) -> None:
+        """Read the file again if it changed; what cannot be read leaves the old weights."""
+        try:
+            status = self.path.stat()
+            if (status.st_mtime_ns, status.st_size) != self._seen:
+                self.load()
+        except (OSError, CorefileError) as error:
+            _LOG.warning("%s; the weights read before stay", error)
+
+    def _drawn_first(self, owner: bytes, addresses: list[Record]) -> list[Record]:
+        weights = self._weights.get(names.lower(owner))
+        if weights is None:
+            return addresses
+        drawn = random.choices(range(len(addresses)), [weights.get(record.rdata, 1) for record in addresses])[0]
+        return [addresses[drawn], *addresses[:drawn], *addresses[drawn + 1 :]]
+
+
+def setup(setup: Setup) -> RoundRobin | Weighted:
+    """`loadbalance [round_robin | weighted FILE] { reload DURATION; prefer CIDR... }`."""
+    directive = setup.directive
+    plugin: RoundRobin | Weighted = RoundRobin()
+    while directive.next():
+        arguments = directive.remaining_args()
+        policy = arguments[0] if arguments else "round_robin"
+        if policy == "round_robin":
+            if len(arguments) > 1:
+                raise directive.error(f"unknown property for {policy}")
+            plugin = _parse_round_robin(setup)
+        elif policy == "weighted":
+            if len(arguments) < 2:
+                raise directive.error("missing weight file argument")
+            if len(arguments) > 2:
+                raise directive.error("unexpected argument(s)")
+            plugin = _parse_weighted(setup, arguments[1])
+        else:
+            raise directive.error(f"unknown policy: {policy}")
+    return plugin
+
+
+def _parse_round_robin(setup: Setup) -> RoundRobin:
+    directive = setup.directive
+    networks: list[tuple[int, int, int]] = []
+    while directive.next_block():
+        if directive.val != "prefer":
+            raise directive.error(f"unknown property '{directive.val}'")
+        arguments = directive.remaining_args()
+        if not arguments:
+            raise directive.arg_error()
+        for text in arguments:
+            try:
+                network = ip_network(text, strict=False)
+            except ValueError as error:
+                raise directive.error(f"invalid CIDR '{text}'") from error
+            networks.append((network.max_prefixlen // 8, int(network.network_address), int(network.netmask)))
+    return RoundRobin(tuple(networks))
+
+
+def _parse_weighted(setup: Setup, file_name: str) -> Weighted:
+    directive = setup.directive
+    reload_seconds = DEFAULT_RELOAD
+    while directive.next_block():
+        if directive.val != "reload":
+            raise directive.error(f"unknown property '{directive.val}'")
+        arguments = directive.remaining_args()
+        if len(arguments) != 1:
+            raise directive.error("missing reload duration (use '0s' to disable reload)")
+        try:
+            reload_seconds = parse_duration(arguments[0])
+        except CorefileError as error:
+            raise directive.error(f"invalid reload duration '{arguments[0]}'") from error
+    plugin = Weighted(Path(file_name), reload_seconds)
+    plugin.load()
+    return plugin
+
+
+def _parse_weights(text: str, path: Path) -> dict[bytes, dict[bytes, int]]:
+    """Lines of one word open a name, lines of two are its addresses and their weights; `#` begins a comment."""
+    weights: dict[bytes, dict[bytes, int]] = {}
+    current: dict[bytes, int] | None = None
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.split("#", 1)[0].split()
+        if not words:
+            continue
+        if len(words) == 1:
+            try:
+                current = weights.setdefault(names.from_text(words[0]), {})
+            except FormatError as error:
+                raise CorefileError(f"weight file {path}:{number}: {error}") from error
+            continue
+        address = names.pack_address(words[0])
+        weight = int(words[1]) if words[1].isdigit() else 0
+        if current is None or len(words) > 2 or address is None or not 1 <= weight <= MAX_WEIGHT:
+            raise CorefileError(
+                f"weight file {path}:{number}: met {line.strip()!r}, "
+                f"expected a name, or below one an IP address and a weight from 1 to {MAX_WEIGHT}"
+            )
+        current[address] = weight
+    return weights
+
+
+def _is_in(address: bytes, networks: Networks) -> bool:
+    value = int(ip_address(address))
+    return any(len(address) == size and value & mask == network for size, network, mask in networks)
+
+
+def _reorder(request: Request, reply: Reply, order: Orderer) -> Reply:
+    """The reply with its address records in the order `order` gives them, behind everything else."""
+    records = read_answers(request.query.head, reply.body)
+    addresses = [record for record in records if record.rtype in _ADDRESS_TYPES]
+    if len(addresses) < 2 or reply.body.authorities or reply.body.additionals:
+        return reply
+    others: Sequence[Record] = [record for record in records if record.rtype not in _ADDRESS_TYPES]
+    body = write_body(request.query.name, [*others, *order(addresses[0].owner, addresses)])
+    return replace(reply, body=body._replace(record_length=0), rotates=False)

@@ -1,0 +1,36 @@
+"""`ready`: where the process says over HTTP whether it has what it needs to answer."""
+
+from __future__ import annotations
+
+from kdns.errors import CorefileError
+from kdns.plugins.address import check_address
+from kdns.plugins.plugin import Setup
+
+DEFAULT_ADDRESS = ":8181"
+MONITORS = {"until-ready": False, "continuously": True}
+
+
+def setup(setup: Setup) -> None:
+    """`ready [ADDRESS] { monitor until-ready|continuously }`, once per block."""
+    directive = setup.directive
+    address, continuously, seen = DEFAULT_ADDRESS, False, False
+    while directive.next():
+        if seen:
+            raise CorefileError("this plugin can only be used once per Server Block")
+        seen = True
+        arguments = directive.remaining_args()
+        if len(arguments) > 1:
+            raise directive.arg_error()
+        if arguments:
+            address = check_address(arguments[0])
+        while directive.next_block():
+            if directive.val != "monitor":
+                raise directive.arg_error()
+            arguments = directive.remaining_args()
+            if len(arguments) != 1:
+                raise directive.arg_error()
+            if arguments[0] not in MONITORS:
+                raise directive.error(f"monitor type '{arguments[0]}' not supported, expected until-ready or continuously")
+            continuously = MONITORS[arguments[0]]
+    ready = setup.surroundings.ready
+    ready[address] = ready.get(address, False) or continuously

@@ -1,0 +1,188 @@
+"""From a Corefile's server blocks to answers: the slow path, which is also the compiled path's reference.
+
+A listener has a zone table; the longest zone that holds a name owns it, its errors included. Each block is a chain of
+plugins in the fixed order of `plugins.ORDER`, whatever the order in the file.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from kdns import corefile, log
+from kdns.corefile import Dispenser, ServerBlock, ServerKey
+from kdns.dns import names
+from kdns.dns.codes import Rcode, RRType
+from kdns.dns.query import Verdict, parse_query
+from kdns.dns.reply import Reply, refusal, render, render_header_only
+from kdns.errors import CorefileError, ServeError
+from kdns.plugins import ORDER, SETUPS
+from kdns.plugins.plugin import MISS, REFUSE, Handler, Plugin, Request, Route, Setup, Surroundings
+
+MAX_DEPTH = 8  # questions one query may cause inside the server: ExternalNames that lead to ExternalNames
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A server block: its chain, outermost plugin first, and the handler that runs it."""
+
+    plugins: tuple[tuple[str, Plugin], ...]
+    handler: Handler | None  # None: nothing was configured, every name is refused
+
+
+@dataclass(slots=True)
+class Listener:
+    """A place to listen at, and who owns which zone there."""
+
+    transport: str
+    host: str  # empty: every address
+    port: int
+    zones: dict[bytes, Block] = field(default_factory=dict)
+    zone_texts: list[str] = field(default_factory=list)
+
+    def block_of(self, qname: bytes, qtype: int) -> Block | None:
+        """The block that owns a name: of the longest zone; for DS of the shortest, but for the root."""
+        holding = [zone for zone in names.parents(qname) if zone in self.zones]
+        if not holding:
+            return None
+        if qtype == RRType.DS:
+            above_root = [zone for zone in holding if zone != names.ROOT]
+            return self.zones[above_root[-1] if above_root else names.ROOT]
+        return self.zones[holding[0]]
+
+    def routes(self) -> list[Route]:
+        """What the compiled path needs to know, most specific suffix first."""
+        routes: dict[bytes, Route] = {}
+        for zone, block in self.zones.items():
+            routes[zone] = Route(zone, REFUSE if block.handler is None else MISS)
+            for cut in _table_routes(block):
+                if names.longest_zone(cut.suffix, tuple(self.zones)) == zone:
+                    routes[cut.suffix] = cut
+                elif names.is_below(zone, cut.suffix) and _is_deepest(cut.suffix, zone, block):
+                    routes[zone] = cut._replace(suffix=zone)
+        return sorted(routes.values(), key=lambda route: len(route.suffix), reverse=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Resolver:
+    """Everything a Corefile says, checked and ready to serve."""
+
+    listeners: tuple[Listener, ...]
+    surroundings: Surroundings
+
+    def background(self) -> list[Callable[[], Coroutine[None, None, None]]]:
+        """The work plugins do beside serving; each call makes a task's coroutine."""
+        blocks = {id(block): block for listener in self.listeners for block in listener.zones.values()}
+        runs = [getattr(plugin, "run", None) for block in blocks.values() for _, plugin in block.plugins]
+        return [run for run in runs if run is not None]
+
+    async def answer(
+        self, listener: Listener, message: bytes, client: tuple[str, int], *, stream: bool, chance: int | None = None
+    ) -> bytes | None:
+        """The reply to a message, or None where there must be none. Raises nothing a client could cause."""
+        verdict, query = parse_query(message)
+        if verdict in (Verdict.DROP_SHORT, Verdict.DROP_RESPONSE):
+            return None
+        if verdict in (Verdict.NOTIMP, Verdict.FORMERR):
+            return render_header_only(message, Rcode.NOTIMP if verdict == Verdict.NOTIMP else Rcode.FORMERR)
+        assert query is not None
+        if verdict == Verdict.BADVERS:
+            reply = refusal(Rcode.BADVERS)
+        elif verdict == Verdict.OTHER_CLASS:
+            reply = refusal(Rcode.REFUSED)
+        else:
+            reply = await _resolve(listener, Request(query, client, stream, partial(_resolve, listener)))
+        chance = random.getrandbits(64) if chance is None else chance
+        return render(query, reply, stream=stream, chance=chance)
+
+
+def build(blocks: Sequence[ServerBlock], surroundings: Surroundings, default_port: int) -> Resolver:
+    """Set up every directive of every block, directive by directive in the fixed order. Raises CorefileError."""
+    keys = [corefile.parse_keys(block.keys, default_port) for block in blocks]
+    corefile.check_overlaps(corefile.Listener(tuple(block_keys)) for block_keys in keys)
+    chains = [_set_up(block, block_keys, surroundings) for block, block_keys in zip(blocks, keys, strict=True)]
+    listeners: dict[tuple[str, str, int], Listener] = {}
+    for block_keys, chain in zip(keys, chains, strict=True):
+        for key in block_keys:
+            if key.transport != "dns":
+                raise CorefileError(
+                    f"{key.transport}://{key.zone_text}:{key.port} - only dns:// is served; remove the key or its scheme"
+                )
+            place = (key.transport, "", key.port)
+            listener = listeners.setdefault(place, Listener(*place))
+            listener.zones[key.zone] = chain
+            listener.zone_texts.append(f"{key.zone_text}:{key.port}")
+            if warning := corefile.syntax_warning(key):
+                listener.zone_texts.append(warning)
+    return Resolver(tuple(listeners.values()), surroundings)
+
+
+def _set_up(block: ServerBlock, keys: Sequence[ServerKey], surroundings: Surroundings) -> Block:
+    zones = tuple(key.zone for key in keys)
+    plugins: list[tuple[str, Plugin]] = []
+    for name in ORDER:
+        tokens = block.directives.get(name)
+        if tokens is None:
+            continue
+        setup = SETUPS.get(name)
+        if setup is None:
+            raise CorefileError(
+                f"{tokens[0].file}:{tokens[0].line} - the directive '{name}' is not available in kdns yet; "
+                "`kdns -plugins` lists those that are"
+            )
+        try:
+            plugin = setup(Setup(Dispenser(tokens), zones, surroundings))
+        except CorefileError as error:
+            raise CorefileError(f"plugin/{name}: {error}") from error
+        if plugin is not None:
+            plugins.append((name, plugin))
+    return Block(tuple(plugins), _chain(plugins) if block.directives else None)
+
+
+def _chain(plugins: Sequence[tuple[str, Plugin]]) -> Handler:
+    """The handler that runs plugins in order; behind the last one there is no answer."""
+
+    async def end(request: Request) -> Reply:
+        last = f"plugin/{plugins[-1][0]}: " if plugins else ""
+        raise ServeError(f"{last}no next plugin found", Rcode.SERVFAIL)
+
+    handler: Handler = end
+    for _, plugin in reversed(plugins):
+        handler = partial(plugin.serve, next_handler=handler)
+    return handler
+
+
+async def _resolve(listener: Listener, request: Request) -> Reply:
+    """Answer a request through the block that owns its name."""
+    if request.depth > MAX_DEPTH:
+        return refusal(Rcode.SERVFAIL)
+    block = listener.block_of(request.query.qname, request.query.qtype)
+    if block is None or block.handler is None:
+        return refusal(Rcode.REFUSED)
+    try:
+        return await block.handler(request)
+    except ServeError as error:
+        return refusal(error.rcode)
+    except Exception as error:  # noqa: BLE001 - whatever a plugin does wrong costs its client one SERVFAIL
+        log.logger().error('Recovered from panic in server: "dns://:%d" %r', listener.port, error)
+        return refusal(Rcode.SERVFAIL)
+
+
+def _table_routes(block: Block) -> list[Route]:
+    """The routes of the block's table plugin, if only transparent plugins stand before it."""
+    rotates = False
+    for name, plugin in block.plugins:
+        table_routes = getattr(plugin, "routes", None)
+        if table_routes is not None:
+            return [route._replace(rotates=rotates) for route in table_routes()]
+        if not plugin.transparent:
+            return []
+        rotates = rotates or name == "loadbalance"
+    return []
+
+
+def _is_deepest(suffix: bytes, zone: bytes, block: Block) -> bool:
+    """Whether `suffix` is the longest of the block's table suffixes that hold `zone`."""
+    return names.longest_zone(zone, tuple(route.suffix for route in _table_routes(block))) == suffix

@@ -1,0 +1,67 @@
+"""The addresses of this machine's interfaces, asked of the kernel over netlink (rtnetlink(7))."""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+RTM_GETADDR = 22
+RTM_NEWADDR = 20
+NLMSG_DONE = 3
+NLM_F_REQUEST_DUMP = 0x301
+IFA_ADDRESS = 1
+IFA_LOCAL = 2
+TIMEOUT_SECONDS = 2.0  # the kernel answers at once
+MAX_DATAGRAM = 1 << 16  # octets
+
+_MESSAGE = struct.Struct("=LHHLL")
+_ADDRESS = struct.Struct("=BBBBL")
+_ATTRIBUTE = struct.Struct("=HH")
+
+
+def local_addresses() -> tuple[bytes, ...]:
+    """The packed addresses of all interfaces, but those of loopback and of one link; none where netlink is missing."""
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
+            netlink.settimeout(TIMEOUT_SECONDS)
+            netlink.send(_MESSAGE.pack(_MESSAGE.size + 8, RTM_GETADDR, NLM_F_REQUEST_DUMP, 1, 0) + bytes(8))
+            found: list[bytes] = []
+            while not _read(netlink.recv(MAX_DATAGRAM), found):
+                pass
+    except OSError:
+        return ()
+    return tuple(dict.fromkeys(address for address in found if _is_reachable(address)))
+
+
+def _read(datagram: bytes, found: list[bytes]) -> bool:
+    """Collect the addresses of one datagram; whether it was the last."""
+    at = 0
+    while at + _MESSAGE.size <= len(datagram):
+        size, kind, _, _, _ = _MESSAGE.unpack_from(datagram, at)
+        if kind == NLMSG_DONE or size < _MESSAGE.size:
+            return True
+        if kind == RTM_NEWADDR:
+            attributes = _attributes(datagram[at + _MESSAGE.size + _ADDRESS.size : at + size])
+            # On a point-to-point link IFA_ADDRESS is the other end's.
+            address = attributes.get(IFA_LOCAL) or attributes.get(IFA_ADDRESS)
+            if address:
+                found.append(address)
+        at += (size + 3) & ~3
+    return False
+
+
+def _attributes(data: bytes) -> dict[int, bytes]:
+    found, at = {}, 0
+    while at + _ATTRIBUTE.size <= len(data):
+        size, kind = _ATTRIBUTE.unpack_from(data, at)
+        if size < _ATTRIBUTE.size:
+            break
+        found[kind] = data[at + _ATTRIBUTE.size : at + size]
+        at += (size + 3) & ~3
+    return found
+
+
+def _is_reachable(address: bytes) -> bool:
+    if len(address) == 4:
+        return address[0] != 127
+    return len(address) == 16 and address != bytes(15) + b"\x01" and address[:2] != b"\xfe\x80"

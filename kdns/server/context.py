@@ -1,0 +1,20 @@
+"""What the supervisor prepares and every forked child finds in its memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kdns.metrics import CounterTable
+from kdns.resolver import Resolver
+from kdns.server.sockets import ListenerSockets
+
+
+@dataclass(frozen=True, slots=True)
+class ServerContext:
+    """A checked configuration, and the sockets and memory it is served with."""
+
+    resolver: Resolver
+    sockets: tuple[ListenerSockets, ...]  # one for each of resolver.listeners
+    workers: int
+    counters: CounterTable  # a row for each worker number
+    manifests: str  # where objects come from: a path, or `-`

@@ -1,0 +1,113 @@
+"""The sockets DNS is served on. The supervisor makes them before it starts anybody, and keeps them for its life.
+
+Each worker has a UDP and a TCP socket of its own for each address family; the kernel spreads clients over them
+(SO_REUSEPORT). A socket whose worker died keeps its queue for the next one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+from dataclasses import dataclass
+
+from kdns.errors import StartError
+
+TCP_BACKLOG = 1024  # connections the kernel accepts ahead of a worker
+RECEIVE_BUFFER = 4 << 20  # octets; more than the default, so that a worker's successor finds what came in between
+IP_PKTINFO = 8  # linux/in.h; Python's socket module has neither on every build
+IPV6_RECVPKTINFO = 49  # linux/in6.h
+SO_RCVBUFFORCE = 33  # asm-generic/socket.h
+
+
+@dataclass(frozen=True, slots=True)
+class DnsSocket:
+    """A bound socket; a wildcard one tells with each datagram where it arrived."""
+
+    socket: socket.socket
+    family_is_v6: bool
+    wildcard: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerSockets:
+    """The sockets of one listener, by worker number."""
+
+    udp: tuple[tuple[DnsSocket, ...], ...]
+    tcp: tuple[tuple[DnsSocket, ...], ...]
+
+
+def bind_listener(host: str, port: int, workers: int) -> ListenerSockets:
+    """Bind one listener for so many workers. Raises StartError with the address and the reason."""
+    families = _families(host)
+    return ListenerSockets(
+        tuple(_bind_worker(families, port, socket.SOCK_DGRAM) for _ in range(workers)),
+        tuple(_bind_worker(families, port, socket.SOCK_STREAM) for _ in range(workers)),
+    )
+
+
+def _families(host: str) -> list[tuple[socket.AddressFamily, str]]:
+    if host:
+        return [(socket.AF_INET6 if ":" in host else socket.AF_INET, host)]
+    found = [(socket.AF_INET, "0.0.0.0")]  # noqa: S104 - a DNS server is for everybody
+    if _has_ipv6():
+        found.append((socket.AF_INET6, "::"))
+    return found
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.bind(("::", 0))
+    except OSError:
+        return False
+    return True
+
+
+def _bind_worker(
+    families: list[tuple[socket.AddressFamily, str]], port: int, kind: socket.SocketKind
+) -> tuple[DnsSocket, ...]:
+    return tuple(_bind(family, host, port, kind) for family, host in families)
+
+
+def _bind(family: socket.AddressFamily, host: str, port: int, kind: socket.SocketKind) -> DnsSocket:
+    is_v6 = family == socket.AF_INET6
+    wildcard = host in ("0.0.0.0", "::")  # noqa: S104
+    bound = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if is_v6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if kind == socket.SOCK_DGRAM:
+            _prepare_udp(bound, is_v6, wildcard)
+        else:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+        if kind == socket.SOCK_STREAM:
+            bound.listen(TCP_BACKLOG)
+    except OSError as error:
+        bound.close()
+        transport = "udp" if kind == socket.SOCK_DGRAM else "tcp"
+        shown = "" if wildcard else f"[{host}]" if is_v6 else host
+        reason = os.strerror(error.errno or 0).lower()
+        raise StartError(f"Listen: listen {transport} {shown}:{port}: bind: {reason}{_advice(error)}") from error
+    return DnsSocket(bound, is_v6, wildcard)
+
+
+def _prepare_udp(bound: socket.socket, is_v6: bool, wildcard: bool) -> None:
+    if wildcard:
+        if is_v6:
+            bound.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)
+        else:
+            bound.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+    # The larger of what the system's limit allows and, with the right to it, what is asked for.
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+    with contextlib.suppress(PermissionError):
+        bound.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
+
+
+def _advice(error: OSError) -> str:
+    if error.errno == errno.EACCES:
+        return " (a port below 1024 needs the capability NET_BIND_SERVICE; -dns.port chooses another)"
+    return ""

@@ -1,0 +1,1 @@
+"""From record sets to a published generation of the response table."""

@@ -1,0 +1,107 @@
+"""The one writer of the response table: applies nodes to the current generation, and begins the next when it is due.
+
+A generation ends when it is full, when its index is loaded to its limit, or when so much of it is retired that copying
+what is in use pays. The next one is complete before anybody hears of it; readers go on with the old one meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from kdns.dns.rrset import Node
+from kdns.hotpath.table import MAX_LOAD, TableFull, TableWriter
+from kdns.table.render import render_node, render_soa
+
+FIRST_SLOTS = 4096  # keys the first generation has room for; it grows by copying
+GROWTH = 1.5  # how many times the keys in use a new generation has room for
+DATA_RESERVE = 1 << 28  # octets of address space beyond four times what is in use; unused room costs no memory
+MAX_RETIRED_SHARE = 0.25  # of the octets in use: beyond it a generation is compacted
+MIN_RETIRED = 4 << 20  # octets; compacting for less is not worth a new mapping
+
+
+@dataclass(frozen=True, slots=True)
+class ZoneSettings:
+    """What the builder must know of a view's zones: they get an SOA record."""
+
+    zones: frozenset[bytes]
+    ttl: int
+
+
+class TableBuilder:
+    """Publishes the nodes of all views. `on_generation` is told of each new generation's writer, complete."""
+
+    def __init__(
+        self, zones: list[ZoneSettings], random_bytes: Callable[[int], bytes], on_generation: Callable[[TableWriter], None]
+    ) -> None:
+        self._zones = zones
+        self._random_bytes = random_bytes
+        self._on_generation = on_generation
+        self._table = TableWriter.create(1, FIRST_SLOTS, DATA_RESERVE, random_bytes(16))
+
+    @property
+    def table(self) -> TableWriter:
+        """The current generation."""
+        return self._table
+
+    def announce(self) -> None:
+        """Tell of the current generation, for the first time or again."""
+        self._on_generation(self._table)
+
+    def load(self, view: int, nodes: Iterable[Node]) -> None:
+        """Put all nodes of a view into a table nobody reads yet."""
+        for node in nodes:
+            self._apply(view, node)
+
+    def publish(self, view: int, nodes: Iterable[Node]) -> int:
+        """Apply changed nodes, in their order, one at a time; how many of them changed the table."""
+        before = self._table
+        changed = 0
+        for node in nodes:
+            changed += self._apply(view, node)
+        if self._is_wasteful():
+            self._begin_generation()
+        if self._table is not before:
+            self.announce()
+        return changed
+
+    def set_state(self, view: int, *, synced: bool, serial: int, multicluster_serial: int) -> None:
+        """Publish a view's serials, and then whether it is synced."""
+        self._table.set_serial(2 * view, serial)
+        self._table.set_serial(2 * view + 1, multicluster_serial)
+        self._table.set_synced(view, synced)
+
+    def beat(self) -> None:
+        """Note in the table that its writer is alive."""
+        self._table.beat()
+
+    def _apply(self, view: int, node: Node) -> bool:
+        flags, responses = render_node(node)
+        settings = self._zones[view]
+        if responses is not None and node.owner in settings.zones:
+            responses = [*responses, render_soa(settings.ttl)]
+        try:
+            return self._table.replace_node(node.owner, view, flags, responses)
+        except TableFull:
+            self._begin_generation()
+            return self._table.replace_node(node.owner, view, flags, responses)
+
+    def _is_wasteful(self) -> bool:
+        numbers = self._table.statistics()
+        return (
+            numbers["load"] > MAX_LOAD
+            or numbers["retired_bytes"] > max(MIN_RETIRED, MAX_RETIRED_SHARE * numbers["used_bytes"])
+        )  # fmt: skip
+
+    def _begin_generation(self) -> None:
+        """Copy what is in use into a generation with room to grow."""
+        numbers = self._table.statistics()
+        table = TableWriter.create(
+            int(numbers["generation"]) + 1,
+            max(FIRST_SLOTS, int(GROWTH * numbers["slots"])),
+            4 * int(numbers["used_bytes"]) + DATA_RESERVE,
+            # A new seed for each generation: what somebody may have learnt of one does not help with the next.
+            self._random_bytes(16),
+        )
+        self._table.copy_live(table)
+        self._table = table

@@ -1,0 +1,166 @@
+"""Record sets to responses: the bodies the compiled path copies. Pure; no I/O, no clock.
+
+Nearly all nodes of a cluster have one or many addresses, one SRV or one PTR record; these are put together by hand,
+because there are half a million of them. The rest goes through the general writer.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from itertools import accumulate
+from typing import NamedTuple
+
+from kdns.dns import names
+from kdns.dns.codes import RRType
+from kdns.dns.compression import HEADER_SIZE, MAX_POINTER, MIN_INDEXED, OWNER, write_body
+from kdns.dns.rrset import Answer, Node, Record
+
+# Flags of a blob; the order is that of BlobFlags in hotpath/table.pxd.
+SPELLS_ZONE = 1
+LEAVES_ZONE = 2
+ALIAS = 4
+HAS_PORTS = 8
+HAS_SERIAL = 16
+INDEXED = 32
+
+MAX_SOA_TTL = 300  # seconds; CoreDNS caps the SOA record's own TTL, not its minimum
+SOA_REFRESH, SOA_RETRY, SOA_EXPIRE = 7200, 1800, 86400  # seconds, as CoreDNS writes them
+
+# Plain numbers: an enumeration's members cost a look-up each, half a million times.
+_A, _NS, _CNAME, _AAAA, _SRV = (int(t) for t in (RRType.A, RRType.NS, RRType.CNAME, RRType.AAAA, RRType.SRV))
+_PREFIX = struct.Struct("!2sHHIH")
+_HEAD = struct.Struct("!2sHHI")
+_LENGTHS = [struct.pack("!H", size) for size in range(512)]
+
+
+class Response(NamedTuple):
+    """What the table keeps for one (owner, type); see BlobHeader in hotpath/table.pxd."""
+
+    rtype: int
+    flags: int
+    record_length: int
+    answers: int
+    additionals: int
+    rotate_from: int
+    body: bytes
+    record_offsets: bytes | None
+
+
+def render_node(node: Node) -> tuple[int, list[Response] | None]:
+    """(flags of the node, its responses), the latter None where the node is gone."""
+    if node.answers is None:
+        return 0, None
+    if node.alias_of is not None:
+        return 0, [Response(0, ALIAS, 0, 0, 0, 0, node.alias_of, None)]
+    return HAS_PORTS if node.has_ports else 0, [render_answer(node.owner, answer) for answer in node.answers]
+
+
+def render_answer(owner: bytes, answer: Answer) -> Response:
+    """The response of `owner` for one type."""
+    rtype, ttl, rdatas, chain, additional, leaves_zone = answer
+    if not chain:
+        if rtype == _A or rtype == _AAAA:
+            return _render_addresses(rtype, ttl, rdatas)
+        if rtype == _SRV:
+            return _render_services(owner, ttl, rdatas, additional)
+        if len(rdatas) == 1 and not additional and rtype not in (_NS, _CNAME):
+            body = _PREFIX.pack(OWNER, rtype, 1, ttl, len(rdatas[0])) + rdatas[0]
+            return Response(rtype, 0, 0, 1, 0, 0, body, None)
+    last = chain[-1].rdata if chain else owner
+    records = [*chain, *(Record(last, rtype, ttl, rdata) for rdata in rdatas)]
+    body_ = write_body(owner, records, (), additional)
+    return Response(
+        rtype,
+        LEAVES_ZONE if leaves_zone else 0,
+        body_.record_length,
+        body_.answers,
+        body_.additionals,
+        body_.rotate_from,
+        body_.octets,
+        None if body_.record_offsets is None else array("I", body_.record_offsets).tobytes(),
+    )
+
+
+def render_soa(ttl: int) -> Response:
+    """The SOA response at a zone's own name; the serial is put in when it is sent."""
+    return Response(RRType.SOA, HAS_SERIAL, 0, 1, 0, 0, soa_template(ttl), None)
+
+
+def soa_template(ttl: int) -> bytes:
+    """A zone's SOA record, its names pointers to the question's name: the zone itself, `ns.dns` and `hostmaster` in it."""
+    data = (
+        b"\x02ns\x03dns" + OWNER + b"\x0ahostmaster" + OWNER
+        + struct.pack("!IIIII", 0, SOA_REFRESH, SOA_RETRY, SOA_EXPIRE, ttl)
+    )  # fmt: skip
+    return _PREFIX.pack(OWNER, RRType.SOA, 1, min(ttl, MAX_SOA_TTL), len(data)) + data
+
+
+def _render_addresses(rtype: int, ttl: int, rdatas: tuple[bytes, ...]) -> Response:
+    size = len(rdatas[0])
+    prefix = _PREFIX.pack(OWNER, rtype, 1, ttl, size)
+    count = len(rdatas)
+    body = prefix + prefix.join(rdatas)
+    return Response(rtype, 0, len(prefix) + size if count > 1 else 0, count, 0, 0, body, None)
+
+
+def _render_services(
+    owner: bytes, ttl: int, rdatas: tuple[bytes, ...], additional: tuple[Record, ...]
+) -> Response:
+    """SRV records, their targets whole (RFC 2782), and addresses owned by pointers to them."""
+    head = _HEAD.pack(OWNER, _SRV, 1, ttl)
+    if len(rdatas) == 1 == len(additional) and rdatas[0][6:] == owner:
+        # An endpoint's own name, the commonest of all: the address belongs to the question's name.
+        _, rtype, record_ttl, rdata = additional[0]
+        body = head + _LENGTHS[len(rdatas[0])] + rdatas[0] + _PREFIX.pack(OWNER, rtype, 1, record_ttl, len(rdata)) + rdata
+        return Response(_SRV, SPELLS_ZONE, 0, 1, 1, 0, body, None)
+    records = [head + _LENGTHS[len(rdata)] + rdata for rdata in rdatas]
+    offsets = None
+    if len(records) >= MIN_INDEXED:
+        offsets = array("I", accumulate(map(len, records[:-1]), initial=0)).tobytes()
+    if additional:
+        places = _target_places(owner, rdatas)
+        for name, rtype, record_ttl, rdata in additional:
+            pointer = places.get(name) or _pointer_into(name, places)
+            records.append(pointer + _PREFIX.pack(b"", rtype, 1, record_ttl, len(rdata))[2:] + rdata)
+    return Response(
+        _SRV,
+        SPELLS_ZONE | (0 if offsets is None else INDEXED),
+        0,
+        len(rdatas),
+        len(additional),
+        0,
+        b"".join(records),
+        offsets,
+    )
+
+
+def _target_places(owner: bytes, rdatas: tuple[bytes, ...]) -> dict[bytes, bytes]:
+    """Pointers to where SRV targets stand: in the question, or in the record that names them."""
+    at = HEADER_SIZE + len(owner) + 4
+    places = {}
+    if len(rdatas) == 1:
+        target = rdatas[0][6:]
+        if owner.endswith(target):
+            # A service's own address: the target is the owner, or above it.
+            return {target: struct.pack("!H", 0xC000 | (HEADER_SIZE + len(owner) - len(target)))}
+    for position, name in zip(accumulate(map(len, names.labels_of(owner)), lambda a, b: a + b + 1, initial=0),
+                              names.parents(owner)[:-1], strict=False):  # fmt: skip
+        places[name] = struct.pack("!H", 0xC000 | (HEADER_SIZE + position))
+    for rdata in rdatas:
+        target_at = at + 18  # owner pointer 2, type, class, TTL and length 10, priority, weight and port 6
+        if target_at <= MAX_POINTER:
+            places.setdefault(rdata[6:], struct.pack("!H", 0xC000 | target_at))
+        at += 12 + len(rdata)
+    return places
+
+
+def _pointer_into(name: bytes, places: dict[bytes, bytes]) -> bytes:
+    """A name that stands nowhere whole: its first labels, then a pointer to the rest."""
+    at = 0
+    while name[at]:
+        at += 1 + name[at]
+        pointer = places.get(name[at:])
+        if pointer is not None:
+            return name[:at] + pointer
+    return name
