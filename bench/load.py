@@ -15,7 +15,7 @@ from typing import Any
 from bench.errors import BenchError, PeerError
 from bench.loads import Load, Sender
 from bench.peers import ADDRESS, Peer
-from bench.processes import CpuTime, ProcessStat, core_times, process_tree
+from bench.processes import TICKS_PER_SECOND, CpuTime, ProcessStat, core_times, pin_tree, process_tree
 
 MAX_LOST = 0.001  # share of the queries; beyond it a sample is marked
 MAX_UNANSWERED = 0.1  # share of the queries; a server beyond it drops on purpose, and its cost is that of dropping
@@ -60,6 +60,7 @@ class Sample:
     load_busy: float  # share of its core that the load used; near 1, the load sets the pace
     softirq: float  # share of the server's core that the kernel counted as interrupt work
     steal: float  # share of the server's core that the hypervisor gave to others
+    others: float  # share of the server's core that other processes used
     command: str
 
     def as_json(self) -> dict[str, Any]:
@@ -85,16 +86,8 @@ def sender_command(load: Load, port: int, questions: Path, seconds: int, options
     """The command that sends `load` for some seconds."""
     outstanding = load.outstanding or options.outstanding
     if load.sender in (Sender.RAW, Sender.MALFORMED):
-        command = [
-            sys.executable,
-            "-m",
-            "bench.flood",
-            ADDRESS,
-            str(port),
-            str(seconds),
-            "--outstanding",
-            str(outstanding),
-        ]
+        command = [sys.executable, "-m", "bench.flood", ADDRESS, str(port), str(seconds)]
+        command += ["--outstanding", str(outstanding)]
         return command if load.sender is Sender.MALFORMED else [*command, "--questions", str(questions)]
     return [
         *("dnsperf", "-s", ADDRESS, "-p", str(port), "-d", str(questions), "-l", str(seconds)),
@@ -107,6 +100,7 @@ def sender_command(load: Load, port: int, questions: Path, seconds: int, options
 def measure(load: Load, peer: Peer, questions: Path, seconds: int, options: Options) -> Sample:
     """Run `load` against `peer`; raises PeerError if it dies, or answers with another rcode than it should."""
     command = sender_command(load, peer.port, questions, seconds, options)
+    pin_tree(peer.pid, options.server_core)
     titles = peer.processes()
     core_before = core_times(options.server_core)
     before = process_tree(peer.pid)
@@ -123,7 +117,9 @@ def measure(load: Load, peer: Peer, questions: Path, seconds: int, options: Opti
     for pid, cpu in costs.items():
         title = titles.get(pid, "started later")
         by_title[title] = by_title.get(title, 0.0) + cpu.total * 1e6 / traffic.completed
-    core_seconds = sum(core_after.values()) - sum(core_before.values())
+    core = {name: core_after[name] - core_before[name] for name in core_after}
+    core_seconds = max(sum(core.values()), 1 / TICKS_PER_SECOND)
+    busy = core_seconds - core["idle"] - core["iowait"] - core["steal"]
     per_query = 1e6 / traffic.completed
     return Sample(
         traffic=traffic,
@@ -133,8 +129,9 @@ def measure(load: Load, peer: Peer, questions: Path, seconds: int, options: Opti
         processes_us=by_title,
         server_busy=total.total / traffic.seconds,
         load_busy=load_cpu / traffic.seconds,
-        softirq=(core_after["softirq"] - core_before["softirq"]) / core_seconds,
-        steal=(core_after["steal"] - core_before["steal"]) / core_seconds,
+        softirq=core["softirq"] / core_seconds,
+        steal=core["steal"] / core_seconds,
+        others=max(0.0, busy - total.total) / core_seconds,
         command=" ".join(command),
     )
 

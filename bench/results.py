@@ -17,6 +17,7 @@ from bench.load import MAX_LOST, Sample
 BASE = "knot"  # the peer that ratios are taken to
 NOISY_SPREAD = 0.10  # of the median; beyond it a figure is marked as noisy
 NOISY_STEAL = 0.02  # share of the server's core that other machines on the host took
+NOISY_OTHERS = 0.05  # share of the server's core that other processes took
 LOAD_BOUND = 0.97  # share of its core; a load that uses more sets the pace
 
 
@@ -104,13 +105,17 @@ def summary(samples: list[Sample]) -> dict[str, Any]:
         "load_busy": median(sample.load_busy for sample in samples),
         "processes_us": {title: median(sample.processes_us.get(title, 0.0) for sample in samples) for title in titles},
     }
-    row["notes"] = list(_notes(row, max(sample.steal for sample in samples)))
+    row["steal"] = max(sample.steal for sample in samples)
+    row["others"] = max(sample.others for sample in samples)
+    row["notes"] = list(_notes(row))
     return row
 
 
-def _notes(row: dict[str, Any], steal: float) -> Iterator[str]:
-    if row["spread"] > NOISY_SPREAD or steal > NOISY_STEAL:
+def _notes(row: dict[str, Any]) -> Iterator[str]:
+    if row["spread"] > NOISY_SPREAD or row["steal"] > NOISY_STEAL:
         yield "noisy: repeat"
+    if row["others"] > NOISY_OTHERS:
+        yield "core was shared: repeat"
     if row["lost"] > MAX_LOST:
         yield "lost queries"
     if row["load_busy"] > LOAD_BOUND:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
@@ -39,7 +38,7 @@ def run(
     files = write_files(cluster, folder, usable)
     with ExitStack() as stack:
         running = _start(usable, files, folder, _probe(cluster, truth), options, found, stack)
-        progress = Progress(len(loads) * len(running) * (rounds * options.seconds + WARM_UP_SECONDS), options)
+        progress = Progress(len(loads), rounds, options)
         try:
             for load in loads:
                 _measure_load(load, running, cluster, truth, rounds, options, folder, found, progress)
@@ -53,21 +52,19 @@ def run(
 class Progress:
     """Says on stderr what runs now, and how much time is left."""
 
-    def __init__(self, seconds: float, options: Options) -> None:
-        self._left = seconds * (1 + OVERHEAD_SECONDS / options.seconds)
+    def __init__(self, loads: int, rounds: int, options: Options) -> None:
+        self._loads_left = loads
+        self._sample_seconds = options.seconds + OVERHEAD_SECONDS
+        self._load_seconds = rounds * self._sample_seconds + WARM_UP_SECONDS + OVERHEAD_SECONDS
 
-    @contextmanager
-    def step(self, what: str, seconds: float) -> Iterator[None]:
-        """A step of `seconds` seconds."""
-        say(f"{what:<44} {self._left / 60:5.1f} min left")
-        start = time.monotonic()
-        yield
-        # Later steps will take as much longer than planned as this one did.
-        self._left = max(0.0, self._left - max(seconds, time.monotonic() - start))
+    def next_load(self) -> None:
+        """Another load begins."""
+        self._loads_left -= 1
 
-    def skip(self, seconds: float) -> None:
-        """Take steps out of the plan."""
-        self._left = max(0.0, self._left - seconds)
+    def step(self, what: str, samples_left: int, peers: int) -> None:
+        """Another sample begins, with `samples_left` more of this load, and later loads for `peers` servers."""
+        left = samples_left * self._sample_seconds + self._loads_left * peers * self._load_seconds
+        say(f"{what:<44} {left / 60:5.1f} min left")
 
 
 def say(text: str) -> None:
@@ -150,33 +147,34 @@ def _measure_load(
     progress: Progress,
 ) -> None:
     """All rounds of one load. A peer that answers wrongly or dies is left out of the rest of them."""
+    progress.next_load()
     try:
         questions = load.questions(cluster)
     except BenchError as error:
         found.excluded[load.name] = str(error)
         say(f"{load.name} is left out: {error}")
-        progress.skip(len(running) * (rounds * options.seconds + WARM_UP_SECONDS))
         return
     path = folder / f"{load.name}.questions"
     write_questions(questions, path)
     peers = list(running)
     for number in range(rounds + 1):
         turn = number % max(1, len(peers))  # each round begins with another peer
-        for peer in peers[turn:] + peers[:turn]:
+        order = peers[turn:] + peers[:turn]
+        for place, peer in enumerate(order):
             seconds = options.seconds if number else WARM_UP_SECONDS
+            what = f"round {number} of {rounds}" if number else "warm-up"
+            samples_left = (rounds - number) * len(peers) + len(order) - place
             try:
                 if not number:
                     _verify(load, peer, questions, truth)
-                what = f"round {number} of {rounds}" if number else "warm-up"
-                with progress.step(f"{load.name} on {peer.name}, {what}", seconds):
-                    sample = measure(load, peer, path, seconds, options)
-            except PeerError as error:
+                progress.step(f"{load.name} on {peer.name}, {what}", samples_left, len(running))
+                sample = measure(load, peer, path, seconds, options)
+            except BenchError as error:
                 found.excluded[f"{peer.name} in {load.name}"] = str(error)
                 say(f"{peer.name} is out of {load.name}: {error}")
                 peers.remove(peer)
                 if not peer.is_running():
                     running.remove(peer)
-                progress.skip((rounds - number) * options.seconds)
                 continue
             if number:
                 found.add(load.name, peer.name, sample)

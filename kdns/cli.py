@@ -89,19 +89,41 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         allow_abbrev=False,
     )
     coredns = parser.add_argument_group("as CoreDNS")
-    coredns.add_argument("-conf", "--conf", default="", metavar="FILE",
-                         help="the Corefile; `stdin` reads standard input (default: ./Corefile, or a built-in one)")  # fmt: skip
-    coredns.add_argument("-dns.port", "--dns.port", "-p", "--p", dest="port", type=_port, default=DEFAULT_PORT, metavar="PORT",
-                         help="port of server blocks that name none (default 53)")  # fmt: skip
+    coredns.add_argument(
+        "-conf",
+        "--conf",
+        default="",
+        metavar="FILE",
+        help="the Corefile; `stdin` reads standard input (default: ./Corefile, or a built-in one)",
+    )
+    coredns.add_argument(
+        "-dns.port",
+        "--dns.port",
+        "-p",
+        "--p",
+        dest="port",
+        type=_port,
+        default=DEFAULT_PORT,
+        metavar="PORT",
+        help="port of server blocks that name none (default 53)",
+    )
     coredns.add_argument("-pidfile", "--pidfile", default="", metavar="FILE", help="write the process id there")
     coredns.add_argument("-plugins", "--plugins", action=_Flag, help="list the directives of this build")
     coredns.add_argument("-version", "--version", action=_Flag, help="show the version")
     coredns.add_argument("-quiet", "--quiet", action=_Flag, help="do not print zones and version at start")
     own = parser.add_argument_group("kdns")
-    own.add_argument("--manifests", metavar="PATH",
-                     help="take Kubernetes objects from a file, a folder (watched) or `-`, instead of an API server")  # fmt: skip
-    own.add_argument("--workers", type=_worker_count, default=None, metavar="N",
-                     help="worker processes (default: the processors this process may use)")  # fmt: skip
+    own.add_argument(
+        "--manifests",
+        metavar="PATH",
+        help="take Kubernetes objects from a file, a folder (watched) or `-`, instead of an API server",
+    )
+    own.add_argument(
+        "--workers",
+        type=_worker_count,
+        default=None,
+        metavar="N",
+        help="worker processes (default: the processors this process may use)",
+    )
     options, extra = parser.parse_known_args(arguments)
     unknown = [word for word in extra if word.startswith("-") and word != "-"]
     if unknown:
@@ -117,7 +139,9 @@ class _Flag(argparse.Action):
     def __init__(self, option_strings: Sequence[str], dest: str, **settings: object) -> None:
         super().__init__(option_strings, dest, nargs=0, default=False, help=str(settings.get("help", "")))
 
-    def __call__(self, parser: object, namespace: argparse.Namespace, values: object, option_string: object = None) -> None:
+    def __call__(
+        self, parser: object, namespace: argparse.Namespace, values: object, option_string: object = None
+    ) -> None:
         setattr(namespace, self.dest, True)
 
 

@@ -107,9 +107,7 @@ def build(blocks: Sequence[ServerBlock], surroundings: Surroundings, default_por
     for block_keys, chain in zip(keys, chains, strict=True):
         for key in block_keys:
             if key.transport != "dns":
-                raise CorefileError(
-                    f"{key.transport}://{key.zone_text}:{key.port} - only dns:// is served; remove the key or its scheme"
-                )
+                raise CorefileError(f"{key} - only dns:// is served; remove the key or its scheme")
             place = (key.transport, "", key.port)
             listener = listeners.setdefault(place, Listener(*place))
             listener.zones[key.zone] = chain
@@ -165,7 +163,7 @@ async def _resolve(listener: Listener, request: Request) -> Reply:
         return await block.handler(request)
     except ServeError as error:
         return refusal(error.rcode)
-    except Exception as error:  # noqa: BLE001 - whatever a plugin does wrong costs its client one SERVFAIL
+    except Exception as error:
         log.logger().error('Recovered from panic in server: "dns://:%d" %r', listener.port, error)
         return refusal(Rcode.SERVFAIL)
 

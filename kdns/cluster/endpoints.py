@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
+from itertools import compress, repeat
 
 from kdns.cluster import owners, records
 from kdns.cluster.objects import Endpoint, EndpointSlice, Port
 from kdns.cluster.ports import NO_PORTS
+from kdns.cluster.records import rows
 from kdns.dns.names import MAX_NAME
 from kdns.dns.rrset import Answer, Node, Record
 
 MAX_CACHED_ENDPOINTS = 10_000  # across all slices; about 0.3 KB each, and two of the largest Services there are
-
-_new = tuple.__new__  # makes a NamedTuple at half the cost: all the cluster's endpoints go through here at once
 
 
 class SliceRecords:
@@ -45,6 +45,17 @@ class SliceRecords:
     def addresses(self) -> tuple[bytes, ...]:
         """The addresses of the endpoints."""
         return tuple([endpoint.address for endpoint in self.endpoints])
+
+    @cached_property
+    def ipv4(self) -> tuple[bytes, ...]:
+        """Those addresses that are IPv4."""
+        found = tuple([address for address in self.addresses if len(address) == 4])
+        return self.addresses if len(found) == len(self.addresses) else found
+
+    @cached_property
+    def ipv6(self) -> tuple[bytes, ...]:
+        """Those addresses that are IPv6."""
+        return tuple([address for address in self.addresses if len(address) != 4])
 
     @cached_property
     def names(self) -> frozenset[bytes]:
@@ -170,24 +181,21 @@ def is_found(name: bytes, labels: int) -> bool:
     return at < len(name) and name[at + 1] != 0x5F and at + name[at] + 1 == len(name)
 
 
-def _distinct_nodes(found: SliceRecords, suffix: bytes, ttl: int, labels: int) -> list[Node]:
+def _distinct_nodes(found: SliceRecords, suffix: bytes, ttl: int, labels: int) -> Iterable[Node]:
     """The nodes of a slice whose endpoints share their names with no other."""
-    heads = records.srv_heads(found.ports, len(found.ports))
-    nodes = []
     room = MAX_NAME - len(suffix)
-    for label, endpoint in zip(found.labels, found.endpoints, strict=True):
-        if len(label) > room or not is_found(label, labels):
-            continue
-        owner = label + suffix
-        address = endpoint.address
-        rtype = records.A if len(address) == 4 else records.AAAA
-        answers: tuple[Answer, ...] = (_new(Answer, (rtype, ttl, (address,), (), (), False)),)
-        if heads:
-            glue = (_new(Record, (owner, rtype, ttl, address)),)
-            srv = tuple([head + owner for head in heads])
-            answers += (_new(Answer, (records.SRV, ttl, srv, (), glue, False)),)
-        nodes.append(_new(Node, (owner, answers, None, False)))
-    return nodes
+    fits = [len(label) <= room and is_found(label, labels) for label in found.labels]
+    targets = [label + suffix for label in compress(found.labels, fits)]
+    addresses = list(compress(found.addresses, fits))
+    types = list(map(records.address_type, addresses)) if found.ipv6 else repeat(records.A)
+    # Fields in the order of Answer, Record and Node.
+    answers = [rows(Answer, types, repeat(ttl), zip(addresses), repeat(()), repeat(()), repeat(False))]
+    heads = records.srv_heads(found.ports, len(found.ports))
+    if heads:
+        srv = zip(*[[head + target for target in targets] for head in heads])
+        glue = zip(rows(Record, targets, types, repeat(ttl), addresses))
+        answers.append(rows(Answer, repeat(records.SRV), repeat(ttl), srv, repeat(()), glue, repeat(False)))
+    return rows(Node, targets, zip(*answers), repeat(None), repeat(False))
 
 
 def _shared_node(owner: bytes, candidates: list[tuple[bytes, tuple[Port, ...]]], ttl: int) -> Node:

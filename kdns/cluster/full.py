@@ -7,19 +7,18 @@ the same pieces, and not kept.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, compress, repeat
 
 from kdns.cluster import apex, records
 from kdns.cluster.endpoints import SliceEntry, SliceRecords
 from kdns.cluster.evaluation import Evaluator
-from kdns.cluster.reverse import ReverseZones, address_of
+from kdns.cluster.records import rows
+from kdns.cluster.reverse import NeighbourNames, ReverseZones, address_of
 from kdns.cluster.state import ClusterState, Space
 from kdns.cluster.view import View
 from kdns.cluster.zones import Zone
 from kdns.dns import names
 from kdns.dns.rrset import Answer, Node
-
-_new = tuple.__new__  # makes a NamedTuple at half the cost: all the cluster's endpoints go through here at once
 
 
 def every_node(
@@ -50,9 +49,12 @@ class _FullBuild:
         self._state = state
         self._evaluator = evaluator
         self._reverse = reverse
-        self._unclear: set[bytes] = set()  # addresses in several slices, or of a Service too: decided at the end
+        self._elsewhere = self._apexes.union(state.by_cluster_ip)
+        self._neighbours = NeighbourNames(reverse)
+        # Addresses of slices that share some with others, or with a Service: decided one by one at the end.
+        self._unclear: set[bytes] = set()
 
-    def blocks(self) -> Iterator[list[Node]]:
+    def blocks(self) -> Iterator[Iterable[Node]]:
         """The nodes, in portions."""
         for zone in self._zones:
             yield self._evaluator.apex_nodes(zone)
@@ -79,7 +81,7 @@ class _FullBuild:
 
     def _service_blocks(
         self, namespace: str, name: str, entries: Iterable[SliceEntry], imported: bool, zones: Sequence[Zone]
-    ) -> Iterator[list[Node]]:
+    ) -> Iterator[Iterable[Node]]:
         cache = self._evaluator.cache(imported)
         slices = [cache.passing_records(entry) for entry in entries]
         for zone in zones:
@@ -92,20 +94,23 @@ class _FullBuild:
                 for entry, part in zip(entries, slices, strict=True):
                     yield self._slice_pointers(entry, part, suffix)
 
-    def _slice_pointers(self, entry: SliceEntry, part: SliceRecords, suffix: bytes) -> list[Node]:
+    def _slice_pointers(self, entry: SliceEntry, part: SliceRecords, suffix: bytes) -> Iterable[Node]:
         """The PTR nodes of the addresses that are in this slice alone."""
-        nodes: list[Node] = []
-        if len(set(part.addresses)) != len(part.addresses):
-            self._unclear.update(part.addresses)
-            return nodes
-        ttl, by_endpoint, by_cluster_ip = self._view.ttl, self._state.by_endpoint, self._state.by_cluster_ip
-        for address, label in zip(part.addresses, part.labels, strict=True):
-            if by_endpoint[address] is not entry or address in by_cluster_ip or address in self._apexes:
-                self._unclear.add(address)
-            elif label and len(label) + len(suffix) <= names.MAX_NAME and self._reverse.depth(address) is not None:
-                answer = _new(Answer, (records.PTR, ttl, (label + suffix,), (), (), False))
-                nodes.append(_new(Node, (names.reverse_name(address), (answer,), None, False)))
-        return nodes
+        addresses = part.addresses
+        holder, elsewhere = self._state.by_endpoint, self._elsewhere
+        clear = [holder[address] is entry and address not in elsewhere for address in addresses]
+        if not all(clear) or len(set(addresses)) != len(addresses):
+            self._unclear.update(addresses)
+            return ()
+        room = names.MAX_NAME - len(suffix)
+        owners = self._neighbours.names(addresses)
+        shown = [0 < len(label) <= room and bool(owner) for label, owner in zip(part.labels, owners, strict=True)]
+        targets = zip([label + suffix for label in compress(part.labels, shown)])
+        # Fields in the order of Answer and Node.
+        answers = rows(
+            Answer, repeat(records.PTR), repeat(self._view.ttl), targets, repeat(()), repeat(()), repeat(False)
+        )
+        return rows(Node, compress(owners, shown), zip(answers), repeat(None), repeat(False))
 
     def _pointer_block(self) -> list[Node]:
         nodes = []

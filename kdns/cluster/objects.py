@@ -47,7 +47,7 @@ class Namespace(msgspec.Struct, frozen=True, gc=False):
 
 
 class Service(msgspec.Struct, frozen=True):
-    """A Service. `addresses` are the cluster IPs, packed; `external_addresses` external and load balancer IPs or names."""
+    """A Service. `addresses` are the cluster IPs, packed; `external_addresses` IPs or names from outside."""
 
     namespace: str
     name: str

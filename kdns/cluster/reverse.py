@@ -15,6 +15,11 @@ Digits = bytes | str
 
 _IPV4_OCTETS = {str(octet).encode(): octet for octet in range(256)}
 _HEX_DIGITS = frozenset(b"%x" % digit for digit in range(16))
+# The labels an address's last octet becomes, by the length of the address.
+_LAST_OCTETS = {
+    4: [b"%c%d" % (len(str(octet)), octet) for octet in range(256)],
+    16: [b"\x01%x\x01%x" % (octet & 15, octet >> 4) for octet in range(256)],
+}
 
 
 class ReverseZones:
@@ -26,18 +31,17 @@ class ReverseZones:
             self._zones.update(_zone_digits(zone))
         self._ipv4_depths = sorted({len(zone) for zone in self._zones if isinstance(zone, bytes)}, reverse=True)
         self._ipv6_depths = sorted({len(zone) for zone in self._zones if isinstance(zone, str)}, reverse=True)
+        # Whether some zone holds an address, but not all those that differ in the last octet only.
+        self.part_neighbours = 4 in self._ipv4_depths or not {31, 32}.isdisjoint(self._ipv6_depths)
         self._children: dict[Digits, int] = {}
         self._changed: set[Digits] = set()
 
     def depth(self, address: bytes) -> int | None:
         """How many digits of an address its longest zone has, or None where no zone holds it."""
-        if len(address) == 4:
-            for depth in self._ipv4_depths:
-                if address[:depth] in self._zones:
-                    return depth
-            return None
-        digits = address.hex()
-        for depth in self._ipv6_depths:
+        return self._depth(_digits(address))
+
+    def _depth(self, digits: Digits) -> int | None:
+        for depth in self._ipv4_depths if isinstance(digits, bytes) else self._ipv6_depths:
             if digits[:depth] in self._zones:
                 return depth
         return None
@@ -46,10 +50,11 @@ class ReverseZones:
         """Count in the names of addresses; one counted twice must be counted out twice."""
         children = self._children
         for address in addresses:
-            depth = self.depth(address)
+            digits = _digits(address)
+            depth = self._depth(digits)
             if depth is None:
                 continue
-            parent: Digits = address[:-1] if len(address) == 4 else address.hex()[:-1]
+            parent = digits[:-1]
             while len(parent) > depth:
                 count = children.get(parent, 0)
                 children[parent] = count + 1
@@ -62,10 +67,11 @@ class ReverseZones:
         """Count out the names of addresses."""
         children = self._children
         for address in addresses:
-            depth = self.depth(address)
+            digits = _digits(address)
+            depth = self._depth(digits)
             if depth is None:
                 continue
-            parent: Digits = address[:-1] if len(address) == 4 else address.hex()[:-1]
+            parent = digits[:-1]
             while len(parent) > depth:
                 children[parent] -= 1
                 if children[parent]:
@@ -88,6 +94,28 @@ class ReverseZones:
         return map(name_of, self._children)
 
 
+class NeighbourNames(dict[bytes, bytes]):
+    """Makes the names of many addresses, most of them neighbours: what follows the last octet is kept by the others."""
+
+    def __init__(self, zones: ReverseZones) -> None:
+        super().__init__()
+        self._zones = zones
+
+    def names(self, addresses: Iterable[bytes]) -> list[bytes]:
+        """The reverse name of each address, empty where no zone holds it."""
+        if self._zones.part_neighbours:
+            return [names.reverse_name(found) if self._zones.depth(found) is not None else b"" for found in addresses]
+        tails = [(address, self[address[:-1]]) for address in addresses]
+        return [_LAST_OCTETS[len(address)][address[-1]] + tail if tail else b"" for address, tail in tails]
+
+    def __missing__(self, others: bytes) -> bytes:
+        address = others + b"\0"
+        whole = names.reverse_name(address)
+        tail = whole[len(_LAST_OCTETS[len(address)][0]) :] if self._zones.depth(address) is not None else b""
+        self[others] = tail
+        return tail
+
+
 def name_of(digits: Digits) -> bytes:
     """The name whose labels, from the right, are these digits."""
     if isinstance(digits, bytes):
@@ -103,6 +131,10 @@ def address_of(name: bytes) -> bytes | None:
         if isinstance(digits, str) and len(digits) == 32:
             return bytes.fromhex(digits)
     return None
+
+
+def _digits(address: bytes) -> Digits:
+    return address if len(address) == 4 else address.hex()
 
 
 def _zone_digits(zone: bytes) -> list[Digits]:

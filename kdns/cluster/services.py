@@ -14,13 +14,15 @@ stop.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import chain
 from random import Random
 
 from kdns.cluster import owners, records
 from kdns.cluster.endpoints import SliceRecords
 from kdns.cluster.objects import Port, Service, ServiceType
-from kdns.cluster.ports import NO_PORTS, PortPlan, Selection, port_plan
+from kdns.cluster.ports import NO_PORTS, PortPlan, port_plan
 from kdns.dns.names import MAX_NAME
 from kdns.dns.rrset import Answer, Node, Record
 
@@ -28,6 +30,8 @@ WILDCARD = b"\x01*"
 ZONE = b"\x05_zone"
 DIRECTIVES = (b"\x03pin" + ZONE, b"\x06prefer" + ZONE)
 ZONAL_PREFIXES = frozenset([ZONE, *DIRECTIVES, *[WILDCARD + directive for directive in DIRECTIVES]])
+
+Groups = Sequence[tuple[tuple[Port, ...], Sequence[SliceRecords]]]  # ports, and the slices that have them
 
 _new = tuple.__new__  # makes a NamedTuple at half the cost
 
@@ -43,15 +47,12 @@ def cluster_ip_nodes(service: Service, owner: bytes, ttl: int, imported: bool) -
     addresses = tuple(dict.fromkeys(service.addresses))
     own = records.address_answers(ttl, addresses)
     glue = tuple([records.address_record(owner, ttl, address) for address in addresses])
-
-    def answers_of(selection: Selection) -> tuple[Answer, ...]:
-        (selected,) = selection
-        heads = records.srv_heads(selected, len(selected) * len(service.addresses))
-        if not heads or not addresses:
-            return own
-        return (*own, Answer(records.SRV, ttl, tuple([head + owner for head in heads]), (), glue))
-
-    return _planned_nodes(port_plan((ports,)), owner, answers_of)
+    plan, heads_of = _cluster_ip_plan(ports, len(service.addresses))
+    answers = [
+        (*own, Answer(records.SRV, ttl, tuple([head + owner for head in heads]), (), glue)) if heads and glue else own
+        for heads in heads_of
+    ]
+    return _planned_nodes(plan, owner, answers)
 
 
 def headless_nodes(slices: Sequence[SliceRecords], owner: bytes, ttl: int, random: Random) -> list[Node]:
@@ -60,10 +61,16 @@ def headless_nodes(slices: Sequence[SliceRecords], owner: bytes, ttl: int, rando
     if not groups:
         return []
 
-    def answers_of(selection: Selection) -> tuple[Answer, ...]:
-        return _endpoint_answers(list(zip(selection, groups.values(), strict=True)), owner, ttl, random)
-
-    return _planned_nodes(port_plan(tuple(groups)), owner, answers_of)
+    plan = port_plan(tuple(groups))
+    addresses: dict[tuple[bool, ...], tuple[Answer, ...]] = {}  # most selections take a port of every group
+    answers = []
+    for selection in plan.selections:
+        chosen = [(ports, slices) for ports, slices in zip(selection, groups.values(), strict=True) if ports]
+        taken = tuple([bool(ports) for ports in selection])
+        if taken not in addresses:
+            addresses[taken] = _address_answers([part for _, slices in chosen for part in slices], ttl)
+        answers.append(addresses[taken] + _srv_answers(chosen, owner, ttl, random))
+    return _planned_nodes(plan, owner, answers)
 
 
 def zonal_nodes(slices: Sequence[SliceRecords], owner: bytes, ttl: int, random: Random) -> list[Node]:
@@ -83,7 +90,8 @@ def zonal_nodes(slices: Sequence[SliceRecords], owner: bytes, ttl: int, random: 
         label = owners.labels(zone)
         if label and len(label + prefer) <= MAX_NAME:
             groups = _group_by_ports([part.zones[zone] for part in slices if zone in part.zones])
-            answers = _endpoint_answers(list(groups.items()), owner, ttl, random)
+            within = [part for slices in groups.values() for part in slices]
+            answers = _address_answers(within, ttl) + _srv_answers(list(groups.items()), owner, ttl, random)
             nodes += [Node(label + pin, answers), Node(label + prefer, answers)]
     return nodes
 
@@ -99,9 +107,15 @@ def is_headless(service: Service) -> bool:
     return service.type is ServiceType.HEADLESS
 
 
-def _planned_nodes(plan: PortPlan, owner: bytes, answers_of: Callable[[Selection], tuple[Answer, ...]]) -> list[Node]:
-    """The node of the Service and of its ports' names."""
-    answers = [answers_of(selection) for selection in plan.selections]
+@lru_cache(maxsize=1024)
+def _cluster_ip_plan(ports: tuple[Port, ...], addresses: int) -> tuple[PortPlan, list[tuple[bytes, ...]]]:
+    """The plan for a Service's own ports, and what the SRV data of each selection begins with."""
+    plan = port_plan((ports,))
+    return plan, [records.srv_heads(selected, len(selected) * addresses) for (selected,) in plan.selections]
+
+
+def _planned_nodes(plan: PortPlan, owner: bytes, answers: Sequence[tuple[Answer, ...]]) -> list[Node]:
+    """The node of the Service and of its ports' names, from the answers for each selection."""
     nodes = [Node(owner, answers[0], None, True)]
     nodes += [_new(Node, (prefix + owner, answers[index], None, False)) for prefix, index in plan.named]
     nodes += [_new(Node, (prefix + owner, answers[index], None, False)) for prefix, index in plan.wild]
@@ -121,22 +135,21 @@ def _group_by_ports(slices: Sequence[SliceRecords]) -> dict[tuple[Port, ...], li
     return groups
 
 
-def _endpoint_answers(
-    groups: list[tuple[tuple[Port, ...], list[SliceRecords]]], owner: bytes, ttl: int, random: Random
-) -> tuple[Answer, ...]:
-    """The addresses, and the SRV records for the ports beside them, of the endpoints of slices."""
-    groups = [(ports, slices) for ports, slices in groups if ports]
-    answers = records.address_answers(
-        ttl, [address for _, slices in groups for part in slices for address in part.addresses]
-    )
-    counts = [len(ports) * sum([len(part.endpoints) for part in slices]) for ports, slices in groups]
+def _address_answers(slices: Sequence[SliceRecords], ttl: int) -> tuple[Answer, ...]:
+    """The addresses of the endpoints of slices."""
+    ipv4 = tuple(dict.fromkeys(chain.from_iterable([part.ipv4 for part in slices])))
+    ipv6 = tuple(dict.fromkeys(chain.from_iterable([part.ipv6 for part in slices])))
+    return tuple([Answer(rtype, ttl, found) for rtype, found in ((records.A, ipv4), (records.AAAA, ipv6)) if found])
+
+
+def _srv_answers(groups: Groups, owner: bytes, ttl: int, random: Random) -> tuple[Answer, ...]:
+    """The SRV records of the endpoints of slices, for the ports beside them; none where no port has a number."""
+    candidates = sum([len(ports) * len(part.endpoints) for ports, slices in groups for part in slices])
     parts = [
-        (part, heads) for ports, slices in groups if (heads := records.srv_heads(ports, sum(counts))) for part in slices
+        (part, heads) for ports, slices in groups if (heads := records.srv_heads(ports, candidates)) for part in slices
     ]
-    if not parts:
-        return answers
     srv, glue = _srv_records(parts, owner, ttl, random)
-    return (*answers, Answer(records.SRV, ttl, srv, (), glue)) if srv else answers
+    return (Answer(records.SRV, ttl, srv, (), glue),) if srv else ()
 
 
 def _srv_records(

@@ -18,7 +18,7 @@ class PodMode(Enum):
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The options of a `kubernetes` directive that shape its records. Two directives with equal views share their answers."""
+    """The options of a `kubernetes` directive that shape its records. Equal views share their answers."""
 
     zones: tuple[bytes, ...]  # wire form, lower case, in the order of the Corefile, reverse zones among them
     ttl: int = 5  # seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from kdns.cluster import owners
 from kdns.cluster.view import View
@@ -40,6 +41,7 @@ def is_reverse(zone: bytes) -> bool:
     return names.is_below(zone, names.IN_ADDR_ARPA) or names.is_below(zone, names.IP6_ARPA)
 
 
+@lru_cache(maxsize=256)  # the same Service is asked for a few times in a row
 def service_suffix(namespace: str, name: str, zone: Zone) -> bytes:
     """The name of a Service in a zone, or nothing where that is too long."""
     owner = owners.label(name) + owners.label(namespace) + zone.svc

@@ -129,7 +129,7 @@ def write_body(
 
 
 def _alike_tail(octets: bytes, answers: Sequence[Record], starts: list[int]) -> tuple[int, int]:
-    """(offset, record length) of the run of one RRset's addresses that ends the answers, or (0, 0) for fewer than two."""
+    """(offset, record length) of the run of one RRset's addresses that ends the answers; (0, 0) for fewer than two."""
     if not answers or answers[-1].rtype not in (RRType.A, RRType.AAAA):
         return 0, 0
     first = len(answers)

@@ -50,7 +50,7 @@ def from_labels(labels: list[bytes] | tuple[bytes, ...]) -> bytes:
 
 
 def to_text(name: bytes) -> str:
-    """Turn wire form into master-file text with the final dot; dots and unprintable octets are escaped (RFC 1035, 5.1)."""
+    """Turn wire form into master-file text with the final dot; odd octets are escaped (RFC 1035, 5.1)."""
     if name == ROOT:
         return "."
     return "".join(_escape(label) + "." for label in labels_of(name))

@@ -1,5 +1,7 @@
-from typing_extensions import Buffer, Sequence
+from collections.abc import Sequence
 from typing import Protocol
+
+from typing_extensions import Buffer
 
 from kdns.hotpath.table import Table
 

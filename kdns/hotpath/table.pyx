@@ -19,6 +19,7 @@ import os
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.string cimport memcmp, memcpy, memset
 from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, munmap
+from posix.unistd cimport close
 
 from kdns.errors import TableError
 
@@ -90,7 +91,7 @@ cdef class Table:
         if self.header != NULL:
             munmap(self.header, self.mapped)
         if self.fd >= 0:
-            os.close(self.fd)
+            close(self.fd)
 
     cdef uint64_t hash_name(self, const uint8_t* name, unsigned int name_length, uint8_t view) noexcept nogil:
         """Hash a lower-case name that has zeros behind it up to a multiple of eight octets."""

@@ -1,4 +1,5 @@
-from typing_extensions import Buffer
 from typing import Any
+
+from typing_extensions import Buffer
 
 def inspect(packet: Buffer) -> tuple[int, dict[str, Any]]: ...

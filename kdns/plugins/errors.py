@@ -129,7 +129,9 @@ def _parse_consolidate(setup: Setup) -> Consolidation:
         consolidation.level = options.pop(0)
     if options:
         if options != ["show_first"]:
-            raise directive.error(f"unknown option {options[-1]!r} in consolidate, expected show_first behind the level")
+            raise directive.error(
+                f"unknown option {options[-1]!r} in consolidate, expected show_first behind the level"
+            )
         consolidation.show_first = True
     return consolidation
 

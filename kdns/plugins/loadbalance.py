@@ -1,7 +1,7 @@
 """`loadbalance`: spreads clients over the addresses of a name by where its answers begin.
 
 `round_robin` starts the records at a random one, each equally often, in constant time whatever their number: the
-compiled path does it too. `prefer` and `weighted` look into each reply and so keep a block's names off the compiled path.
+compiled path does it too. `prefer` and `weighted` look into each reply and so keep a block's names off that path.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Weighted:
         weights = self._weights.get(names.lower(owner))
         if weights is None:
             return addresses
-        drawn = random.choices(range(len(addresses)), [weights.get(record.rdata, 1) for record in addresses])[0]
+        drawn = random.choices(range(len(addresses)), [weights.get(record.rdata, 1) for record in addresses])[0]  # noqa: S311 - load is spread
         return [addresses[drawn], *addresses[:drawn], *addresses[drawn + 1 :]]
 
 

@@ -30,7 +30,9 @@ def setup(setup: Setup) -> None:
             if len(arguments) != 1:
                 raise directive.arg_error()
             if arguments[0] not in MONITORS:
-                raise directive.error(f"monitor type '{arguments[0]}' not supported, expected until-ready or continuously")
+                raise directive.error(
+                    f"monitor type '{arguments[0]}' not supported, expected until-ready or continuously"
+                )
             continuously = MONITORS[arguments[0]]
     ready = setup.surroundings.ready
     ready[address] = ready.get(address, False) or continuously

@@ -39,7 +39,7 @@ def run_child(title: str, supervisor_pid: int, main: Callable[[], Awaitable[None
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_as_coroutine(main))
         status = 0
-    except Exception as error:  # noqa: BLE001 - the supervisor replaces a child that ends; the log says why it did
+    except Exception as error:
         log.logger().error("%s ended by %s: %s", title, type(error).__name__, error)
     finally:
         sys.stdout.flush()

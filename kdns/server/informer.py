@@ -134,7 +134,9 @@ def set_state(builder: TableBuilder, index: int, store: Store) -> None:
     )  # fmt: skip
 
 
-def informer_main(context: ServerContext, channel: Channel, has_table: bool) -> Callable[[], Coroutine[None, None, None]]:
+def informer_main(
+    context: ServerContext, channel: Channel, has_table: bool
+) -> Callable[[], Coroutine[None, None, None]]:
     """The coroutine function the informer process runs."""
 
     async def main() -> None:

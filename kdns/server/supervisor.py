@@ -221,7 +221,9 @@ class Supervisor:
             return
         now = time.monotonic()
         self._backoff[child.role].note_death(now - child.started, now)
-        who = "informer" if child.role is Role.INFORMER else "spare" if child.number is None else f"worker {child.number}"
+        who = (
+            "informer" if child.role is Role.INFORMER else "spare" if child.number is None else f"worker {child.number}"
+        )
         log.logger().error("%s (pid %d) ended, %s; it is replaced", who, child.pid, _describe_status(status))
 
     # Ending

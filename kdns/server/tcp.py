@@ -94,7 +94,7 @@ class TcpServer:
             self._accept_timer = None
 
     def _on_pending(self, listener: socket.socket) -> None:
-        for _ in range(ACCEPTS_PER_TURN):
+        for taken in range(ACCEPTS_PER_TURN):
             try:
                 accepted, address = listener.accept()
             except BlockingIOError:
@@ -102,7 +102,9 @@ class TcpServer:
             except ConnectionAbortedError:
                 continue  # it was gone before it was ours
             except OSError as error:
-                self._on_accept_error(error)
+                # Without descriptors Linux says so before it looks whether there is anything to accept.
+                if not taken:
+                    self._on_accept_error(error)
                 return
             self._on_accepted(accepted, address)
 

@@ -117,7 +117,9 @@ class _ServedListener:
             server = UdpSocket(udp.socket.fileno(), responder, udp.wildcard)
             loop.add_reader(udp.socket.fileno(), self._on_readable, server)
             self._udp.append(udp)
-        self._tcp = TcpServer([tcp.socket for tcp in sockets.tcp[number]], StreamResponder(responder), self._answer_stream)
+        self._tcp = TcpServer(
+            [tcp.socket for tcp in sockets.tcp[number]], StreamResponder(responder), self._answer_stream
+        )
         self._tcp.start()
 
     async def aclose(self, drain_seconds: float) -> None:
@@ -160,7 +162,9 @@ class _ServedListener:
         return await self._resolver.answer(self._listener, message, client, stream=True)
 
 
-def worker_main(context: ServerContext, channel: Channel, table_fd: int | None) -> Callable[[], Coroutine[None, None, None]]:
+def worker_main(
+    context: ServerContext, channel: Channel, table_fd: int | None
+) -> Callable[[], Coroutine[None, None, None]]:
     """The coroutine function a worker process runs."""
 
     async def main() -> None:

@@ -32,7 +32,10 @@ class TableBuilder:
     """Publishes the nodes of all views. `on_generation` is told of each new generation's writer, complete."""
 
     def __init__(
-        self, zones: list[ZoneSettings], random_bytes: Callable[[int], bytes], on_generation: Callable[[TableWriter], None]
+        self,
+        zones: list[ZoneSettings],
+        random_bytes: Callable[[int], bytes],
+        on_generation: Callable[[TableWriter], None],
     ) -> None:
         self._zones = zones
         self._random_bytes = random_bytes

@@ -60,7 +60,7 @@ def render_answer(owner: bytes, answer: Answer) -> Response:
     """The response of `owner` for one type."""
     rtype, ttl, rdatas, chain, additional, leaves_zone = answer
     if not chain:
-        if rtype == _A or rtype == _AAAA:
+        if rtype in (_A, _AAAA):
             return _render_addresses(rtype, ttl, rdatas)
         if rtype == _SRV:
             return _render_services(owner, ttl, rdatas, additional)
@@ -88,7 +88,7 @@ def render_soa(ttl: int) -> Response:
 
 
 def soa_template(ttl: int) -> bytes:
-    """A zone's SOA record, its names pointers to the question's name: the zone itself, `ns.dns` and `hostmaster` in it."""
+    """A zone's SOA record; its names are pointers to the question's: the zone, and `ns.dns`, `hostmaster` in it."""
     data = (
         b"\x02ns\x03dns" + OWNER + b"\x0ahostmaster" + OWNER
         + struct.pack("!IIIII", 0, SOA_REFRESH, SOA_RETRY, SOA_EXPIRE, ttl)
@@ -104,15 +104,15 @@ def _render_addresses(rtype: int, ttl: int, rdatas: tuple[bytes, ...]) -> Respon
     return Response(rtype, 0, len(prefix) + size if count > 1 else 0, count, 0, 0, body, None)
 
 
-def _render_services(
-    owner: bytes, ttl: int, rdatas: tuple[bytes, ...], additional: tuple[Record, ...]
-) -> Response:
+def _render_services(owner: bytes, ttl: int, rdatas: tuple[bytes, ...], additional: tuple[Record, ...]) -> Response:
     """SRV records, their targets whole (RFC 2782), and addresses owned by pointers to them."""
     head = _HEAD.pack(OWNER, _SRV, 1, ttl)
     if len(rdatas) == 1 == len(additional) and rdatas[0][6:] == owner:
         # An endpoint's own name, the commonest of all: the address belongs to the question's name.
         _, rtype, record_ttl, rdata = additional[0]
-        body = head + _LENGTHS[len(rdatas[0])] + rdatas[0] + _PREFIX.pack(OWNER, rtype, 1, record_ttl, len(rdata)) + rdata
+        body = (
+            head + _LENGTHS[len(rdatas[0])] + rdatas[0] + _PREFIX.pack(OWNER, rtype, 1, record_ttl, len(rdata)) + rdata
+        )
         return Response(_SRV, SPELLS_ZONE, 0, 1, 1, 0, body, None)
     records = [head + _LENGTHS[len(rdata)] + rdata for rdata in rdatas]
     offsets = None

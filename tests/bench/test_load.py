@@ -31,7 +31,9 @@ Statistics:
 """
 
 TRAFFIC = Traffic(1_000, 1_000, 0, 2.0, {"NOERROR": 1_000}, 45.0, 80.0, 353.0)
-SAMPLE = Sample(TRAFFIC, 4.0, 1.0, 3.0, {"kdns: worker 0": 3.9, "kdns: informer": 0.1}, 0.9, 0.8, 0.0, 0.0, "dnsperf")
+SAMPLE = Sample(
+    TRAFFIC, 4.0, 1.0, 3.0, {"kdns: worker 0": 3.9, "kdns: informer": 0.1}, 0.9, 0.8, 0.0, 0.0, 0.0, "dnsperf"
+)
 
 
 def test_what_dnsperf_prints():
@@ -87,6 +89,10 @@ def test_a_summary_is_the_median_and_its_spread():
 
 def test_a_quiet_summary_has_no_notes():
     assert summary([SAMPLE, SAMPLE])["notes"] == []
+
+
+def test_a_core_that_others_used_is_noted():
+    assert summary([SAMPLE, replace(SAMPLE, others=0.2)])["notes"] == ["core was shared: repeat"]
 
 
 def test_loss_and_a_busy_load_are_noted():

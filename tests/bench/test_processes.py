@@ -12,6 +12,7 @@ from bench.processes import (
     check_cores,
     parse_memory,
     parse_stat,
+    pin_tree,
     process_tree,
     spawn,
     stop,
@@ -59,6 +60,21 @@ def test_a_spawned_process_runs_on_its_core(tmp_path):
     process.wait(30)
 
     assert (tmp_path / "log").read_text().strip() == str({core})
+
+
+def test_threads_that_chose_other_cores_are_bound_as_well(tmp_path):
+    cores = sorted(os.sched_getaffinity(0))
+    script = (
+        "import threading, time; threading.Thread(target=time.sleep, args=(60,), daemon=True).start(); time.sleep(60)"
+    )
+    process = spawn([sys.executable, "-c", script], None, tmp_path / "log")
+    try:
+        assert wait_until(lambda: len(os.listdir(f"/proc/{process.pid}/task")) == 2, 10)
+        pin_tree(process.pid, cores[-1])
+
+        assert all(os.sched_getaffinity(int(task)) == {cores[-1]} for task in os.listdir(f"/proc/{process.pid}/task"))
+    finally:
+        stop(process)
 
 
 def test_a_core_that_is_not_there_is_named():

@@ -86,7 +86,11 @@ def _section_differences(query: Query, name: str, got: list[ResourceRecord], tra
     else:
         expected = query.exact[name] if name in query.exact else query.subset[name]
         extra, missing = _difference(query, got, expected)
-    found += [f"{name}: {word} {_shown(records)}" for word, records in (("unexpected", extra), ("missing", missing)) if records]
+    found += [
+        f"{name}: {word} {_shown(records)}"
+        for word, records in (("unexpected", extra), ("missing", missing))
+        if records
+    ]
     if not _targets_follow(got):
         found.append(f"{name}: a CNAME after the records of its target")
     return found
@@ -141,9 +145,7 @@ def _opt_differences(query: Query, reply: dns.message.Message) -> list[str]:
 
 
 def _records(reply: dns.message.Message, section: str) -> list[ResourceRecord]:
-    return [
-        ResourceRecord.of(rrset.name, rrset.ttl, rdata) for rrset in getattr(reply, section) for rdata in rrset
-    ]
+    return [ResourceRecord.of(rrset.name, rrset.ttl, rdata) for rrset in getattr(reply, section) for rdata in rrset]
 
 
 def _udp_limit(query: Query) -> int:

@@ -1,6 +1,6 @@
 """Asks a server what the conformance data says, and reports every difference.
 
-    python -m tests.conformance.runner [--address A] [--port N] [--manifests DIR] [--transport udp|tcp] FILES...
+    python -m tests.conformance.runner [--address A] [--port N] [--manifests DIR] [--transport udp|tcp] [--observe S] FILES...
 
 The server already runs, with the Corefile and the objects of the file. With --manifests its objects are put into that
 folder, which the server watches, and changed there step by step; without, only the first step can be asked.
@@ -157,6 +157,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--address", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=53)
     parser.add_argument("--manifests", type=Path, help="folder of manifests the server watches")
+    parser.add_argument(
+        "--observe", type=float, default=OBSERVE_SECONDS, metavar="SECONDS", help="within which a change must be seen"
+    )
     parser.add_argument("--transport", choices=TRANSPORTS, action="append")
     parser.add_argument("files", type=Path, nargs="+", metavar="FILES")
     options = parser.parse_args(arguments)
@@ -175,7 +178,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         last = 0 if isinstance(cluster, FixedCluster) else len(scenario.steps)
         asked += sum(len(scenario.queries_at(step, t)) for step in range(last + 1) for t in transports)
         for finding in run_scenario(
-            scenario, lambda query: Peer(options.address, options.port, query.client), cluster, transports
+            scenario,
+            lambda query: Peer(options.address, options.port, query.client),
+            cluster,
+            transports,
+            observe_seconds=options.observe,
         ):
             failed += 1
             print(finding, flush=True)

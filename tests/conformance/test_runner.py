@@ -76,7 +76,8 @@ def test_command_line_asks_a_server_by_address(capsys: pytest.CaptureFixture[str
     scenario = SCENARIOS["clusterip"]
     path = next(path for path in scenario_paths() if path.stem == "clusterip")
     with FakeNameServer(ExpectedReplies(scenario, ScriptedCluster(), {"a": drop_answer})) as server:
-        assert main(["--address", server.address, "--port", str(server.port), "--transport", "udp", str(path)]) == 1
+        where = ["--address", server.address, "--port", str(server.port)]
+        assert main([*where, "--transport", "udp", "--observe", "0.1", str(path)]) == 1
     out = capsys.readouterr().out
     assert "clusterip/a svc1.testns.svc.cluster.local. A over udp: answer: missing" in out
     assert f"{len(scenario.queries) - 1} passed, 1 failed" in out

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import struct
 from collections.abc import Callable, Sequence
 
 import dns.edns
 import dns.flags
 import dns.message
 import dns.rcode
+import dns.rdatatype
 import dns.rrset
 
 from tests.conformance.cases import SECTIONS, Query, ResourceRecord, Scenario, Step
@@ -15,6 +18,8 @@ from tests.harness.exchange import TCP
 
 Mutation = Callable[[dns.message.Message, Query], None]
 _PAYLOAD = 1232
+_SRV_TARGET = 6  # octets of SRV data before the target
+_MAX_POINTER = 0x3FFF
 
 
 class ScriptedCluster:
@@ -43,7 +48,9 @@ class ScriptedCluster:
 class ExpectedReplies:
     """The answer function of a name server that does everything right, until told otherwise."""
 
-    def __init__(self, scenario: Scenario, cluster: ScriptedCluster, mutations: dict[str, Mutation] | None = None) -> None:
+    def __init__(
+        self, scenario: Scenario, cluster: ScriptedCluster, mutations: dict[str, Mutation] | None = None
+    ) -> None:
         self._cluster = cluster
         self._mutations = mutations or {}
         self._queries = {
@@ -56,8 +63,10 @@ class ExpectedReplies:
         """The expected messages, or silence for a query not in the data."""
         sent = dns.message.from_wire(wire)
         query = self._queries.get(_key(self._cluster.visible_step(), sent, transport))
-        if query is None:
-            return []
+        if query is None:  # a query of another step: a server that does not know the name yet
+            unknown = dns.message.make_response(sent)
+            unknown.set_rcode(dns.rcode.SERVFAIL)
+            return [render(unknown)]
         reply = expected_reply(query, sent, transport)
         if query.id in self._mutations:
             self._mutations[query.id](reply, query)
@@ -67,6 +76,7 @@ class ExpectedReplies:
 def expected_reply(query: Query, sent: dns.message.Message, transport: str) -> dns.message.Message:
     """The reply the data expects, as dnspython's message with one record to each RRset."""
     reply = dns.message.make_response(sent)
+    reply.question = [copy.copy(asked) for asked in sent.question]
     reply.use_edns(False)
     reply.flags = dns.flags.QR | dns.flags.RD | (dns.flags.AA if query.aa else 0)
     is_cut = query.tc and transport != TCP
@@ -77,9 +87,10 @@ def expected_reply(query: Query, sent: dns.message.Message, transport: str) -> d
         if is_cut and name in query.subset:
             records = records[:2] if name == "answer" else ()
         setattr(reply, name, [rrset_of(record) for record in records])
+    opt = query.opt or {}
     if query.opt is not None if query.is_opt_given else query.edns is not None:
-        reply.use_edns(0, dns.flags.DO if (query.opt or {}).get("do") else 0, (query.opt or {}).get("bufsize", _PAYLOAD))
-        reply.options = [dns.edns.EDEOption(code) for code in (query.opt or {}).get("ede", [])]
+        errors = [dns.edns.EDEOption(code) for code in opt.get("ede", [])]
+        reply.use_edns(0, dns.flags.DO if opt.get("do") else 0, opt.get("bufsize", _PAYLOAD), options=errors)
     reply.set_rcode(dns.rcode.from_text(query.rcode))
     return reply
 
@@ -90,8 +101,38 @@ def rrset_of(record: ResourceRecord) -> dns.rrset.RRset:
 
 
 def render(reply: dns.message.Message) -> bytes:
-    """The reply in wire form, its records in the order they have."""
-    return reply.to_wire(max_size=65_535)
+    """The reply in wire form, its records in the order they have.
+
+    dnspython compresses names whatever their letter case, which would change it; here only equal bytes are shared.
+    """
+    additional = [*reply.additional, *([reply.opt] if reply.opt is not None else [])]
+    sections = (reply.answer, reply.authority, additional)
+    out = bytearray(struct.pack("!HH4H", reply.id, reply.flags, len(reply.question), *map(len, sections)))
+    seen: dict[bytes, int] = {}
+    for question in reply.question:
+        out += _shared(question.name.to_wire(), seen, len(out)) + struct.pack("!HH", question.rdtype, question.rdclass)
+    for rrset in (rrset for section in sections for rrset in section):
+        (rdata,) = rrset
+        out += _shared(rrset.name.to_wire(), seen, len(out))
+        value = rdata.to_wire()
+        out += struct.pack("!HHIH", rrset.rdtype, rdata.rdclass, rrset.ttl, len(value))
+        if rrset.rdtype == dns.rdatatype.SRV:
+            _shared(value[_SRV_TARGET:], seen, len(out) + _SRV_TARGET)
+        out += value
+    return bytes(out)
+
+
+def _shared(name: bytes, seen: dict[bytes, int], at: int) -> bytes:
+    """`name` with a pointer to what stands in the message already; notes where its parts stand from now on."""
+    position = 0
+    while name[position]:
+        suffix = name[position:]
+        if suffix in seen:
+            return name[:position] + (0xC000 | seen[suffix]).to_bytes(2, "big")
+        if at + position <= _MAX_POINTER:
+            seen[suffix] = at + position
+        position += name[position] + 1
+    return name
 
 
 def _key(step: int, message: dns.message.Message, transport: str) -> tuple[object, ...]:

@@ -28,9 +28,7 @@ class FakeNameServer:
             self._udp = opened.enter_context(socket.socket(family, socket.SOCK_DGRAM))
             self._udp.bind((address, self.port))
             opened.pop_all()
-        self._threads = [
-            threading.Thread(target=job, daemon=True) for job in (self._serve_udp, self._accept)
-        ]
+        self._threads = [threading.Thread(target=job, daemon=True) for job in (self._serve_udp, self._accept)]
         for thread in self._threads:
             thread.start()
 

@@ -76,7 +76,7 @@ class FakeZone:
         except dns.message.BadEDNS:
             if Fault.ACCEPTS_TWO_OPTS not in self._faults:
                 return [self._header_only(wire, dns.rcode.FORMERR)]
-            query = dns.message.from_wire(wire[:_HEADER - 2] + bytes(2) + wire[_HEADER:], ignore_trailing=True)
+            query = dns.message.from_wire(wire[: _HEADER - 2] + bytes(2) + wire[_HEADER:], ignore_trailing=True)
         except Exception:  # dnspython raises many kinds for bytes that are no query
             return self._refuse_malformed(wire, transport)
         return [self._reply(query, transport)]

@@ -73,9 +73,7 @@ class Loopback:
     def corefile(self, text: str) -> str:
         """The Corefile with `:53` in its keys replaced by the free port."""
         lines = text.splitlines(keepends=True)
-        return "".join(
-            line if line[:1].isspace() else _KEY_PORT.sub(f":{self.dns_port}", line) for line in lines
-        )
+        return "".join(line if line[:1].isspace() else _KEY_PORT.sub(f":{self.dns_port}", line) for line in lines)
 
     def add_address(self, address: str) -> None:
         """Only loopback addresses are there."""
@@ -158,9 +156,10 @@ def open_place() -> Place:
 def free_port() -> int:
     """A port of the loopback that nobody uses, over UDP and TCP, IPv4 and IPv6."""
     for _ in range(100):
-        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as tcp, socket.socket(
-            socket.AF_INET6, socket.SOCK_DGRAM
-        ) as udp:
+        with (
+            socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as tcp,
+            socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as udp,
+        ):
             tcp.bind(("::", 0))
             port = int(tcp.getsockname()[1])
             try:

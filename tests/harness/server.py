@@ -152,7 +152,9 @@ class Server:
         """The end of both outputs, for a failure's text."""
         return f"stdout: {self.stdout[-2000:]}\nstderr: {self.stderr[-2000:]}"
 
-    def _spawn(self, argv: Sequence[str], environment: Mapping[str, str], keep_stdin_open: bool) -> subprocess.Popen[bytes]:
+    def _spawn(
+        self, argv: Sequence[str], environment: Mapping[str, str], keep_stdin_open: bool
+    ) -> subprocess.Popen[bytes]:
         base = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
         with self._out.open("wb") as out, self._err.open("wb") as err:
             return subprocess.Popen(

@@ -17,7 +17,9 @@ Entry = tuple[int, int, int, int, int, int, bytes, "list[int] | None"]
 def of_entry(entry: Entry) -> Body:
     """The body of a table entry."""
     _, _, record_length, answers, additionals, rotate_from, octets, offsets = entry
-    return Body(octets, answers, 0, additionals, rotate_from, record_length, None if offsets is None else tuple(offsets))
+    return Body(
+        octets, answers, 0, additionals, rotate_from, record_length, None if offsets is None else tuple(offsets)
+    )
 
 
 def put_serial(octets: bytes, serial: int) -> bytes:

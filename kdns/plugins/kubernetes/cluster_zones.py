@@ -129,7 +129,9 @@ class ClusterZones:
         labels = names.labels_of(owner)
         depth = len(labels) - len(names.labels_of(zone))
         if depth == PORT_DEPTH:
-            service = table.lookup(b"".join(bytes([len(part)]) + part for part in labels[2:]) + b"\0", 0, self._view_index)
+            service = table.lookup(
+                b"".join(bytes([len(part)]) + part for part in labels[2:]) + b"\0", 0, self._view_index
+            )
             if service is None or not service[1] & HAS_PORTS:
                 return None
             marked = [part.startswith(b"_") for part in labels[:2]]

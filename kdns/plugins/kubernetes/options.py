@@ -102,7 +102,8 @@ def _check_in_cluster(api: ApiOptions, environ: dict[str, str]) -> None:
         return
     if not environ.get("KUBERNETES_SERVICE_HOST") or not environ.get("KUBERNETES_SERVICE_PORT"):
         raise CorefileError(
-            "unable to load in-cluster configuration, KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT must be defined"
+            "unable to load in-cluster configuration, "
+            "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT must be defined"
         )
 
 
@@ -135,7 +136,7 @@ def _kubeconfig(stanza: _Stanza) -> None:
     stanza.api.kubeconfig, stanza.api.context = words[0], "".join(words[1:])
 
 
-def _limit(kind: type[int] | type[float]) -> Callable[[_Stanza], float]:
+def _limit(kind: type[int | float]) -> Callable[[_Stanza], float]:
     """A parser of one number that is not negative."""
 
     def parse(stanza: _Stanza) -> float:
