@@ -22,7 +22,7 @@ from bench.memory import measure_example, measure_generated, render
 from bench.peers import PEERS, parse_peers
 from bench.records import Question
 from bench.results import Results
-from bench.run import run, say
+from bench.run import Run, say
 from bench.zones import write_zones
 
 DEFAULT_PEERS = "knot,nsd,kdns"
@@ -62,20 +62,15 @@ def _run(options: argparse.Namespace) -> int:
         server_core=options.server_core,
         load_core=options.load_core,
     )
+    loads, peers = parse_loads(options.loads), parse_peers(options.peers)
     with _folder(options.folder) as folder:
-        found = run(
-            parse_loads(options.loads),
-            parse_peers(options.peers),
-            _sizes(options),
-            options.rounds,
-            settings,
-            folder,
-            options.results,
-        )
-    print(found.table())
-    if found.samples:
-        say(f"every sample: {found.write(options.results)}")
-    return 0 if found.samples else 1
+        bench = Run(_sizes(options), options.rounds, settings, folder)
+        bench.measure(loads, peers, options.results)
+    print(bench.found.table())
+    if not bench.found.samples:
+        return 1
+    say(f"every sample: {bench.found.write(options.results)}")
+    return 0
 
 
 def _memory(options: argparse.Namespace) -> int:

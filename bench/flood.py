@@ -24,6 +24,7 @@ from pathlib import Path
 OUTSTANDING = 100  # queries under way; dnsperf's default
 SILENCE_SECONDS = 0.2  # with no reply for so long, what is under way counts as lost
 IDENTIFIERS = 4_096  # datagrams built before the run
+RCODES = {0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED"}
 TYPES = {"A": 1, "PTR": 12, "AAAA": 28, "SRV": 33}
 
 _QUESTION = b"\x03web\x04shop\x03svc\x07cluster\x05local\0\0\1\0\1"
@@ -107,14 +108,11 @@ def flood(address: str, port: int, seconds: float, bodies: list[bytes], outstand
         answered=answered,
         lost=lost,
         seconds=elapsed,
-        rcodes={_RCODES.get(rcode, str(rcode)): count for rcode, count in rcodes.items()},
+        rcodes={RCODES.get(rcode, str(rcode)): count for rcode, count in rcodes.items()},
         request_bytes=sum(map(len, datagrams)) / count,
         reply_bytes=reply_bytes / max(1, answered),
         ceiling_per_second=sent / max(0.01, usage.ru_utime + usage.ru_stime),
     )
-
-
-_RCODES = {0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED"}
 
 
 def main(arguments: list[str] | None = None) -> int:

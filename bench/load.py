@@ -84,14 +84,21 @@ def dnsperf_version() -> str:
 
 def sender_command(load: Load, port: int, questions: Path, seconds: int, options: Options) -> list[str]:
     """The command that sends `load` for some seconds."""
-    outstanding = load.outstanding or options.outstanding
-    if load.sender in (Sender.RAW, Sender.MALFORMED):
-        command = [sys.executable, "-m", "bench.flood", ADDRESS, str(port), str(seconds)]
-        command += ["--outstanding", str(outstanding)]
-        return command if load.sender is Sender.MALFORMED else [*command, "--questions", str(questions)]
+    clients = str(load.clients or options.clients)
+    outstanding = str(options.outstanding)
+    target = [ADDRESS, str(port), str(seconds)]
+    if load.sender is Sender.BULK:
+        return [sys.executable, "-m", "bench.bulk", *target, "--connections", clients, "--questions", str(questions)]
+    if load.sender is Sender.RAW:
+        return [
+            *(sys.executable, "-m", "bench.flood", *target),
+            *("--outstanding", outstanding, "--questions", str(questions)),
+        ]
+    if load.sender is Sender.MALFORMED:
+        return [sys.executable, "-m", "bench.flood", *target, "--outstanding", outstanding]
     return [
         *("dnsperf", "-s", ADDRESS, "-p", str(port), "-d", str(questions), "-l", str(seconds)),
-        *("-c", str(load.clients or options.clients), "-T", "1", "-q", str(outstanding), "-W"),
+        *("-c", clients, "-T", "1", "-q", outstanding, "-W"),
         *(["-e"] if load.sender is Sender.EDNS else []),
         *(["-m", "tcp"] if load.sender is Sender.TCP else []),
     ]
@@ -170,11 +177,11 @@ def parse_dnsperf(output: str) -> Traffic:
 
 
 def parse_flood(output: str) -> Traffic:
-    """Read what `bench.flood` prints."""
+    """Read what `bench.flood` and `bench.bulk` print."""
     try:
         result = json.loads(output)
     except ValueError as error:
-        raise BenchError(f"bench.flood failed: {output.strip()[-200:] or 'nothing printed'}") from error
+        raise BenchError(f"the sender failed: {output.strip()[-200:] or 'nothing printed'}") from error
     return Traffic(
         sent=result["sent"],
         completed=result["answered"],

@@ -30,8 +30,14 @@ class Sender(Enum):
     UDP = "dnsperf over UDP"
     EDNS = "dnsperf over UDP, with an OPT record"
     TCP = "dnsperf over TCP, persistent connections"
+    BULK = "large replies over TCP, persistent connections (bench.bulk)"
     RAW = "prebuilt datagrams (bench.flood)"
     MALFORMED = "prebuilt malformed datagrams (bench.flood)"
+
+    @property
+    def is_tcp(self) -> bool:
+        """Whether questions go over TCP."""
+        return self in (Sender.TCP, Sender.BULK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +50,6 @@ class Load:
     sender: Sender = Sender.UDP
     rcodes: frozenset[str] = frozenset({"NOERROR"})
     clients: int = 0  # sockets or connections; 0: as --clients says
-    outstanding: int = 0  # queries under way; 0: as --outstanding says
 
     def questions(self, cluster: Cluster, count: int = QUESTIONS) -> list[Question]:
         """The first `count` questions of this load, the same ones for the same cluster."""
@@ -167,9 +172,8 @@ LOADS: dict[str, Load] = {
             "tcp-5000",
             "A of a headless Service of 5,000 endpoints over TCP, 64 KiB a reply",
             _headless(5_000, "A"),
-            Sender.TCP,
+            Sender.BULK,
             clients=20,
-            outstanding=20,
         ),
         Load("formerr", "malformed queries, answered with FORMERR", _hits, Sender.MALFORMED, _FORMAT_ERROR),
         Load("hits-raw", "hits from the sender of `formerr`: what its figures compare with", _hits, Sender.RAW),

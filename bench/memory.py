@@ -21,7 +21,7 @@ from bench.peers import ADDRESS, ClusterFiles, Kdns
 from bench.processes import read_memory
 from bench.records import Question, Truth
 from bench.run import say, write_files
-from bench.verify import is_answering, verify
+from bench.verify import ask_and_check, check_has_answer, verify
 
 WARM_UP_SECONDS = 3  # of questions before memory is read, so that what serving touches counts
 _BLOCK_BYTES = 512  # the unit of st_blocks, whatever the file system's own
@@ -62,7 +62,7 @@ def measure_generated(sizes: Sizes, workers: int, folder: Path) -> dict[str, Any
     peer = _kdns(folder / "kdns", write_files(cluster, folder, [Kdns]), workers)
     try:
         hit = LOADS["hits"].questions(cluster, 1)[0]
-        peer.start(None, lambda port: is_answering(ADDRESS, port, hit, truth))
+        peer.start(None, lambda port: ask_and_check(ADDRESS, port, hit, truth))
         verify(ADDRESS, peer.port, questions, truth, over_tcp=False)
         _ask(peer.port, questions, folder)
         peer.check_running()
@@ -78,7 +78,7 @@ def measure_example(example: Path, question: Question, workers: int, folder: Pat
         raise BenchError(f"{example}: no such folder; --example names one with manifests")
     peer = _kdns(folder / "kdns", ClusterFiles(example, {}), workers)
     try:
-        peer.start(None, lambda port: _has_answer(port, question))
+        peer.start(None, lambda port: check_has_answer(ADDRESS, port, question))
         _ask(peer.port, [question], folder)
         peer.check_running()
         memory = read_tree_memory(peer.processes())
@@ -105,18 +105,6 @@ def _kdns(folder: Path, files: ClusterFiles, workers: int) -> Kdns:
     peer = Kdns(folder, files)
     peer.workers = workers
     return peer
-
-
-def _has_answer(port: int, question: Question) -> bool:
-    import dns.exception
-    import dns.message
-    import dns.query
-
-    try:
-        query = dns.message.make_query(question.name, question.type)
-        return bool(dns.query.udp(query, ADDRESS, 0.2, port).answer)
-    except (OSError, dns.exception.DNSException):
-        return False
 
 
 def _ask(port: int, questions: list[Question], folder: Path) -> None:

@@ -10,16 +10,18 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import BenchError, PeerError
-from bench.processes import free_port, process_title, process_tree, spawn, stop, wait_until
+from bench.processes import free_port, process_title, process_tree, spawn, stop
 
 ADDRESS = "127.0.0.1"
 START_SECONDS = 60.0  # for a server to answer from the whole cluster
+POLL_SECONDS = 0.05  # between two looks at a server that starts
 LOG_LINES = 5  # of a server that failed, shown with the error
 
 
@@ -63,12 +65,21 @@ class Peer(ABC):
     def command(self) -> list[str]:
         """Write the configuration; returns the command that serves it."""
 
-    def start(self, core: int | None, is_ready: Callable[[int], bool]) -> None:
-        """Start the server on `core` and wait until `is_ready` holds for its port; raises PeerError if it does not."""
+    def start(self, core: int | None, check: Callable[[int], None]) -> None:
+        """Start the server on `core` and wait until `check` of its port raises no PeerError; raises the last one."""
         self._process = spawn(self.command(), core, self.folder / "log")
-        if not wait_until(lambda: not self.is_running() or is_ready(self.port), START_SECONDS):
-            raise PeerError(f"{self.name}: no right answer within {START_SECONDS:.0f} s{self._last_words()}")
-        self.check_running()
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            self.check_running()
+            try:
+                check(self.port)
+            except PeerError as error:
+                if time.monotonic() > deadline:
+                    waited = f"{self.name}: no right answer within {START_SECONDS:.0f} s"
+                    raise PeerError(f"{waited}: {error}{self._last_words()}") from error
+                time.sleep(POLL_SECONDS)
+            else:
+                return
 
     def is_running(self) -> bool:
         """Whether the server's first process lives."""

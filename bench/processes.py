@@ -14,7 +14,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -200,13 +199,3 @@ def free_port() -> int:
                 continue
             return port
     raise BenchError("no port of 127.0.0.1 is free over both UDP and TCP")
-
-
-def wait_until(condition: Callable[[], bool], timeout_seconds: float) -> bool:
-    """Ask `condition` every 50 ms until it holds or the time is over; returns whether it held."""
-    deadline = time.monotonic() + timeout_seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True

@@ -17,54 +17,134 @@ from bench.peers import ADDRESS, ClusterFiles, Kdns, Peer
 from bench.processes import check_cores
 from bench.records import Question, Truth, service_name
 from bench.results import Results
-from bench.verify import is_answering, verify, verify_malformed
+from bench.verify import ask_and_check, verify, verify_malformed
 from bench.zones import write_zones
 
 WARM_UP_SECONDS = 1  # for each load and peer, not counted
 OVERHEAD_SECONDS = 0.5  # of a sample beyond its load; for the estimate of the time left
 
 
-def run(
-    loads: list[Load], peers: list[type[Peer]], sizes: Sizes, rounds: int, options: Options, folder: Path, results: Path
-) -> Results:
-    """Measure `loads` on `peers` with files in `folder`; what was found stands in `results` after every load."""
-    check_dnsperf()
-    check_cores(options.server_core, options.load_core)
-    found = Results({"sizes": asdict(sizes), "rounds": rounds, **asdict(options)}, {"load": dnsperf_version()})
-    usable = _usable(peers, found)
-    say(f"cluster of {sizes.services:,} Services and {sizes.endpoints:,} endpoints, seed {sizes.seed}")
-    cluster = generate(sizes)
-    truth = Truth(cluster)
-    files = write_files(cluster, folder, usable)
-    with ExitStack() as stack:
-        running = _start(usable, files, folder, _probe(cluster, truth), options, found, stack)
-        progress = Progress(len(loads), rounds, options)
+class Run:
+    """One run: a generated cluster, written to `folder`, and what was found about the servers of it."""
+
+    def __init__(self, sizes: Sizes, rounds: int, options: Options, folder: Path) -> None:
+        check_dnsperf()
+        check_cores(options.server_core, options.load_core)
+        say(f"cluster of {sizes.services:,} Services and {sizes.endpoints:,} endpoints, seed {sizes.seed}")
+        self._cluster = generate(sizes)
+        self._truth = Truth(self._cluster)
+        self._rounds = rounds
+        self._options = options
+        self._folder = folder
+        self.found = Results({"sizes": asdict(sizes), "rounds": rounds, **asdict(options)}, {"load": dnsperf_version()})
+
+    def measure(self, loads: list[Load], peers: list[type[Peer]], results: Path) -> None:
+        """Measure `loads` on `peers`; what was found is written to the folder `results` after every load."""
+        usable = self._usable(peers)
+        files = write_files(self._cluster, self._folder, usable)
+        with ExitStack() as stack:
+            running = []
+            for kind in usable:
+                peer = kind(self._folder / kind.name, files)
+                stack.callback(peer.stop)
+                if self._start(peer):
+                    running.append(peer)
+            if not running:
+                raise BenchError("none of the peers came up: " + "; ".join(self.found.excluded.values()))
+            try:
+                for place, load in enumerate(loads):
+                    self._measure_load(load, running, later_loads=len(loads) - place - 1)
+                    if self.found.samples:
+                        say(f"results so far: {self.found.write(results)}")
+            finally:
+                if self.found.samples:
+                    self.found.write(results)
+
+    def _usable(self, peers: list[type[Peer]]) -> list[type[Peer]]:
+        """Those of `peers` that can be run here."""
+        usable = []
+        for kind in peers:
+            try:
+                self.found.versions[kind.name] = kind.version()
+            except PeerError as error:
+                self._exclude(kind.name, error)
+            else:
+                usable.append(kind)
+        if not usable:
+            raise BenchError("none of the peers can be run: " + "; ".join(self.found.excluded.values()))
+        return usable
+
+    def _start(self, peer: Peer) -> bool:
+        """Start a server and wait until it knows the whole cluster; returns whether it came up."""
+        services = (self._cluster.services[0], self._cluster.services[-1])
+        probes = [Question(service_name(service), "SRV" if service.address else "A") for service in services]
+
+        def check(port: int) -> None:
+            for question in probes:
+                ask_and_check(ADDRESS, port, question, self._truth)
+
+        start = time.monotonic()
         try:
-            for load in loads:
-                _measure_load(load, running, cluster, truth, rounds, options, folder, found, progress)
-                say(f"results so far: {found.write(results)}")
-        finally:
-            if found.samples:
-                found.write(results)
-    return found
+            peer.start(self._options.server_core, check)
+        except PeerError as error:
+            self._exclude(peer.name, error)
+            peer.stop()
+            return False
+        say(f"{peer.name} answers after {time.monotonic() - start:.1f} s: {self.found.versions[peer.name]}")
+        self.found.commands[peer.name] = " ".join(peer.command())
+        return True
 
+    def _measure_load(self, load: Load, running: list[Peer], later_loads: int) -> None:
+        """All rounds of one load. A server that answers wrongly is left out of it, one that died of all later ones."""
+        try:
+            questions = load.questions(self._cluster)
+        except BenchError as error:
+            self._exclude(load.name, error)
+            return
+        path = self._folder / f"{load.name}.questions"
+        write_questions(questions, path)
+        peers = [peer for peer in running if self._is_right(load, peer, questions)]
+        for number in range(self._rounds + 1):
+            turn = number % max(1, len(peers))  # each round begins with another peer
+            order = peers[turn:] + peers[:turn]
+            for place, peer in enumerate(order):
+                samples_left = (self._rounds - number) * len(peers) + len(order) - place
+                self._say_progress(load, peer, number, samples_left, later_loads * len(running))
+                try:
+                    seconds = self._options.seconds if number else WARM_UP_SECONDS
+                    sample = measure(load, peer, path, seconds, self._options)
+                except BenchError as error:
+                    self._exclude(f"{peer.name} in {load.name}", error)
+                    peers.remove(peer)
+                    if not peer.is_running():
+                        running.remove(peer)
+                    continue
+                if number:
+                    self.found.add(load.name, peer.name, sample)
 
-class Progress:
-    """Says on stderr what runs now, and how much time is left."""
+    def _is_right(self, load: Load, peer: Peer, questions: list[Question]) -> bool:
+        """Whether a server answers a sample of the load's questions as it should."""
+        try:
+            peer.check_running()
+            if load.sender is Sender.MALFORMED:
+                verify_malformed(ADDRESS, peer.port)
+            else:
+                verify(ADDRESS, peer.port, questions, self._truth, over_tcp=load.sender.is_tcp)
+        except PeerError as error:
+            self._exclude(f"{peer.name} in {load.name}", error)
+            return False
+        return True
 
-    def __init__(self, loads: int, rounds: int, options: Options) -> None:
-        self._loads_left = loads
-        self._sample_seconds = options.seconds + OVERHEAD_SECONDS
-        self._load_seconds = rounds * self._sample_seconds + WARM_UP_SECONDS + OVERHEAD_SECONDS
+    def _exclude(self, what: str, error: BenchError) -> None:
+        self.found.excluded[what] = str(error)
+        say(f"{what} is left out: {error}")
 
-    def next_load(self) -> None:
-        """Another load begins."""
-        self._loads_left -= 1
-
-    def step(self, what: str, samples_left: int, peers: int) -> None:
-        """Another sample begins, with `samples_left` more of this load, and later loads for `peers` servers."""
-        left = samples_left * self._sample_seconds + self._loads_left * peers * self._load_seconds
-        say(f"{what:<44} {left / 60:5.1f} min left")
+    def _say_progress(self, load: Load, peer: Peer, number: int, samples_left: int, later: int) -> None:
+        """Say what runs now, and the time left: `samples_left` of this load, and `later` more loads on one server."""
+        sample_seconds = self._options.seconds + OVERHEAD_SECONDS
+        later_seconds = later * (self._rounds * sample_seconds + WARM_UP_SECONDS + OVERHEAD_SECONDS)
+        what = f"{load.name} on {peer.name}, " + (f"round {number} of {self._rounds}" if number else "warm-up")
+        say(f"{what:<44} {(samples_left * sample_seconds + later_seconds) / 60:5.1f} min left")
 
 
 def say(text: str) -> None:
@@ -80,109 +160,3 @@ def write_files(cluster: Cluster, folder: Path, peers: list[type[Peer]]) -> Clus
         write_manifests(cluster, manifests)
     reads_zones = any(not issubclass(peer, Kdns) for peer in peers)
     return ClusterFiles(manifests, write_zones(cluster, folder / "zones") if reads_zones else {})
-
-
-def _probe(cluster: Cluster, truth: Truth) -> tuple[list[Question], Truth]:
-    """The questions a server answers rightly once it has read everything: its first and its last name."""
-    services = (cluster.services[0], cluster.services[-1])
-    return [Question(service_name(service), "SRV" if service.address else "A") for service in services], truth
-
-
-def _usable(peers: list[type[Peer]], found: Results) -> list[type[Peer]]:
-    usable = []
-    for peer in peers:
-        try:
-            found.versions[peer.name] = peer.version()
-        except PeerError as error:
-            found.excluded[peer.name] = str(error)
-            say(str(error))
-        else:
-            usable.append(peer)
-    if not usable:
-        raise BenchError("none of the peers can be run: " + "; ".join(found.excluded.values()))
-    return usable
-
-
-def _start(
-    peers: list[type[Peer]],
-    files: ClusterFiles,
-    folder: Path,
-    probe: tuple[list[Question], Truth],
-    options: Options,
-    found: Results,
-    stack: ExitStack,
-) -> list[Peer]:
-    questions, truth = probe
-    running = []
-    for kind in peers:
-        peer = kind(folder / kind.name, files)
-        stack.callback(peer.stop)
-        start = time.monotonic()
-        try:
-            peer.start(
-                options.server_core,
-                lambda port: all(is_answering(ADDRESS, port, question, truth) for question in questions),
-            )
-        except PeerError as error:
-            found.excluded[kind.name] = str(error)
-            say(str(error))
-            continue
-        say(f"{kind.name} answers after {time.monotonic() - start:.1f} s: {found.versions[kind.name]}")
-        found.commands[kind.name] = " ".join(peer.command())
-        running.append(peer)
-    if not running:
-        raise BenchError("none of the peers came up: " + "; ".join(found.excluded.values()))
-    return running
-
-
-def _measure_load(
-    load: Load,
-    running: list[Peer],
-    cluster: Cluster,
-    truth: Truth,
-    rounds: int,
-    options: Options,
-    folder: Path,
-    found: Results,
-    progress: Progress,
-) -> None:
-    """All rounds of one load. A peer that answers wrongly or dies is left out of the rest of them."""
-    progress.next_load()
-    try:
-        questions = load.questions(cluster)
-    except BenchError as error:
-        found.excluded[load.name] = str(error)
-        say(f"{load.name} is left out: {error}")
-        return
-    path = folder / f"{load.name}.questions"
-    write_questions(questions, path)
-    peers = list(running)
-    for number in range(rounds + 1):
-        turn = number % max(1, len(peers))  # each round begins with another peer
-        order = peers[turn:] + peers[:turn]
-        for place, peer in enumerate(order):
-            seconds = options.seconds if number else WARM_UP_SECONDS
-            what = f"round {number} of {rounds}" if number else "warm-up"
-            samples_left = (rounds - number) * len(peers) + len(order) - place
-            try:
-                if not number:
-                    _verify(load, peer, questions, truth)
-                progress.step(f"{load.name} on {peer.name}, {what}", samples_left, len(running))
-                sample = measure(load, peer, path, seconds, options)
-            except BenchError as error:
-                found.excluded[f"{peer.name} in {load.name}"] = str(error)
-                say(f"{peer.name} is out of {load.name}: {error}")
-                peers.remove(peer)
-                if not peer.is_running():
-                    running.remove(peer)
-                continue
-            if number:
-                found.add(load.name, peer.name, sample)
-
-
-def _verify(load: Load, peer: Peer, questions: list[Question], truth: Truth) -> None:
-    peer.check_running()
-    if load.sender is Sender.MALFORMED:
-        verify_malformed(ADDRESS, peer.port)
-    else:
-        verify(ADDRESS, peer.port, questions, truth, over_tcp=load.sender is Sender.TCP)

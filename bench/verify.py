@@ -18,6 +18,7 @@ from bench.loads import SAMPLE
 from bench.records import Question, Truth
 
 TIMEOUT_SECONDS = 5.0  # for one answer
+START_TIMEOUT_SECONDS = 0.2  # for one answer of a server that may not be there yet
 MIN_FULL_OCTETS = 60_000  # of records in a reply over TCP, of 65,535 in all; a server may leave room at the end
 
 
@@ -55,14 +56,18 @@ def verify_malformed(address: str, port: int) -> None:
             raise PeerError(f"malformed query ({about}): answered {reply[:12].hex()}, expected FORMERR")
 
 
-def is_answering(address: str, port: int, question: Question, truth: Truth) -> bool:
-    """Whether a server gives the right answer to `question` by now."""
-    try:
-        reply = _ask(dns.message.make_query(question.name, question.type), address, port, False, timeout_seconds=0.2)
-        check_reply(question, reply, truth)
-    except PeerError:
-        return False
-    return True
+def ask_and_check(address: str, port: int, question: Question, truth: Truth) -> None:
+    """Ask once, over UDP, without patience; raises PeerError unless the answer is right. For servers that start."""
+    query = dns.message.make_query(question.name, question.type)
+    check_reply(question, _ask(query, address, port, over_tcp=False, timeout_seconds=START_TIMEOUT_SECONDS), truth)
+
+
+def check_has_answer(address: str, port: int, question: Question) -> None:
+    """Ask once, over UDP, without patience; raises PeerError unless there are records in the answer."""
+    query = dns.message.make_query(question.name, question.type)
+    reply = _ask(query, address, port, over_tcp=False, timeout_seconds=START_TIMEOUT_SECONDS)
+    if not reply.answer:
+        raise PeerError(f"{question.name} {question.type}: {dns.rcode.to_text(reply.rcode())} and no record")
 
 
 def check_reply(question: Question, reply: dns.message.Message, truth: Truth) -> None:

@@ -10,47 +10,51 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
-from itertools import compress, repeat
 
 from kdns.cluster import owners, records
 from kdns.cluster.objects import Endpoint, EndpointSlice, Port
 from kdns.cluster.ports import NO_PORTS
-from kdns.cluster.records import rows
+from kdns.cluster.records import AAAA, SRV, A
 from kdns.dns.names import MAX_NAME
 from kdns.dns.rrset import Answer, Node, Record
 
 MAX_CACHED_ENDPOINTS = 10_000  # across all slices; about 0.3 KB each, and two of the largest Services there are
 
+_new = tuple.__new__  # makes a NamedTuple at half the cost: all the cluster's endpoints go through here at once
+
 
 class SliceRecords:
     """What the endpoints of one slice are called, and the records they give; computed when asked for, and kept."""
 
-    def __init__(self, endpoints: tuple[Endpoint, ...], ports: tuple[Port, ...], labels: tuple[bytes, ...]) -> None:
+    def __init__(self, endpoints: tuple[Endpoint, ...], ports: tuple[Port, ...], labels: Sequence[bytes]) -> None:
         self.endpoints = endpoints
         self.ports = ports
         self.labels = labels  # of each endpoint; empty where it has no name that fits
+        self.addresses = tuple([endpoint.address for endpoint in endpoints])
+        self.has_plain_names = False  # all are known to be single labels that can be asked for
         self._srv: dict[tuple[bytes, tuple[bytes, ...]], tuple[bytes, ...]] = {}
-        self._glue: dict[tuple[bytes, int], tuple[Record, ...]] = {}
+        self._glue: dict[tuple[bytes, int], list[Record]] = {}
+        self._targets: dict[bytes, list[bytes]] = {}
 
     @classmethod
     def of(cls, slice_: EndpointSlice, imported: bool, pod_names: bool) -> SliceRecords:
         """The records of a slice; below a ServiceImport, names end in the cluster they come from."""
-        labels = tuple([owners.endpoint_label(endpoint, pod_names) for endpoint in slice_.endpoints])
+        made = cls(slice_.endpoints, slice_.ports or NO_PORTS, ())
+        named = [endpoint for endpoint in slice_.endpoints if endpoint.hostname or endpoint.text]
+        if named or pod_names or imported or made.ipv6:
+            made.labels = [owners.endpoint_label(endpoint, pod_names) for endpoint in slice_.endpoints]
+        else:
+            made.labels = owners.address_labels(made.addresses)
+            made.has_plain_names = True
         if imported:
             cluster = owners.label(slice_.source_cluster)
-            labels = tuple([label + cluster if label and cluster else b"" for label in labels])
-        return cls(slice_.endpoints, slice_.ports or NO_PORTS, labels)
-
-    @cached_property
-    def addresses(self) -> tuple[bytes, ...]:
-        """The addresses of the endpoints."""
-        return tuple([endpoint.address for endpoint in self.endpoints])
+            made.labels = [label + cluster if label and cluster else b"" for label in made.labels]
+        return made
 
     @cached_property
     def ipv4(self) -> tuple[bytes, ...]:
         """Those addresses that are IPv4."""
-        found = tuple([address for address in self.addresses if len(address) == 4])
-        return self.addresses if len(found) == len(self.addresses) else found
+        return tuple([address for address in self.addresses if len(address) == 4]) if self.ipv6 else self.addresses
 
     @cached_property
     def ipv6(self) -> tuple[bytes, ...]:
@@ -78,30 +82,34 @@ class SliceRecords:
             for zone, positions in found.items()
         }
 
+    def targets(self, suffix: bytes) -> list[bytes]:
+        """The name of each endpoint, empty where it has none that fits; `suffix` is the Service's."""
+        found = self._targets.get(suffix)
+        if found is None:
+            room = MAX_NAME - len(suffix)
+            found = [label + suffix if 0 < len(label) <= room else b"" for label in self.labels]
+            self._targets[suffix] = found
+        return found
+
     def srv(self, suffix: bytes, heads: tuple[bytes, ...]) -> tuple[bytes, ...]:
-        """The SRV data of each endpoint and port; `suffix` is the Service's name, `heads` are of `srv_heads`."""
-        key = (suffix, heads)
-        if key not in self._srv:
-            targets = self._targets(suffix)
-            self._srv[key] = tuple([head + target for target in targets if target for head in heads])
-        return self._srv[key]
+        """The SRV data of each endpoint and port; `heads` are of `srv_heads`."""
+        found = self._srv.get((suffix, heads))
+        if found is None:
+            targets = self.targets(suffix)
+            found = self._srv[suffix, heads] = tuple([head + target for target in targets if target for head in heads])
+        return found
 
-    def glue(self, suffix: bytes, ttl: int) -> tuple[Record, ...]:
+    def glue(self, suffix: bytes, ttl: int) -> list[Record]:
         """The address record of each endpoint's name."""
-        key = (suffix, ttl)
-        if key not in self._glue:
-            self._glue[key] = tuple(
-                [
-                    records.address_record(target, ttl, address)
-                    for target, address in zip(self._targets(suffix), self.addresses, strict=True)
-                    if target
-                ]
-            )
-        return self._glue[key]
-
-    def _targets(self, suffix: bytes) -> list[bytes]:
-        room = MAX_NAME - len(suffix)
-        return [label + suffix if 0 < len(label) <= room else b"" for label in self.labels]
+        found = self._glue.get((suffix, ttl))
+        if found is None:
+            named = zip(self.targets(suffix), self.addresses, strict=True)
+            found = self._glue[suffix, ttl] = [
+                _new(Record, (target, A if len(address) == 4 else AAAA, ttl, address))
+                for target, address in named
+                if target
+            ]
+        return found
 
 
 class SliceEntry:
@@ -156,8 +164,10 @@ def endpoint_nodes(
 
     A name that is not of so many `labels` appears as a target, but is not found.
     """
-    if only is None and sum([len(found.labels) for found in slices]) == len(set().union(*[s.labels for s in slices])):
-        return [node for found in slices for node in _distinct_nodes(found, suffix, ttl, labels)]
+    if only is None and sum([len(part.labels) for part in slices]) == len(
+        set().union(*[part.labels for part in slices])
+    ):
+        return [node for part in slices for node in _distinct_nodes(part, suffix, ttl, labels)]
     found: dict[bytes, list[tuple[bytes, tuple[Port, ...]]]] = {}
     for part in slices:
         if only is None or not part.names.isdisjoint(only):
@@ -171,6 +181,11 @@ def endpoint_nodes(
     ]
 
 
+def _share_no_name(slices: Sequence[SliceRecords]) -> bool:
+    labels = [part.labels for part in slices]
+    return sum(map(len, labels)) == len(set().union(*labels))
+
+
 def is_found(name: bytes, labels: int) -> bool:
     """Whether the name of an endpoint can be asked for: of the right number of labels, none of them a port's."""
     if not name or name[1] == 0x5F:
@@ -181,21 +196,22 @@ def is_found(name: bytes, labels: int) -> bool:
     return at < len(name) and name[at + 1] != 0x5F and at + name[at] + 1 == len(name)
 
 
-def _distinct_nodes(found: SliceRecords, suffix: bytes, ttl: int, labels: int) -> Iterable[Node]:
+def _distinct_nodes(part: SliceRecords, suffix: bytes, ttl: int, labels: int) -> list[Node]:
     """The nodes of a slice whose endpoints share their names with no other."""
-    room = MAX_NAME - len(suffix)
-    fits = [len(label) <= room and is_found(label, labels) for label in found.labels]
-    targets = [label + suffix for label in compress(found.labels, fits)]
-    addresses = list(compress(found.addresses, fits))
-    types = list(map(records.address_type, addresses)) if found.ipv6 else repeat(records.A)
-    # Fields in the order of Answer, Record and Node.
-    answers = [rows(Answer, types, repeat(ttl), zip(addresses), repeat(()), repeat(()), repeat(False))]
-    heads = records.srv_heads(found.ports, len(found.ports))
-    if heads:
-        srv = zip(*[[head + target for target in targets] for head in heads])
-        glue = zip(rows(Record, targets, types, repeat(ttl), addresses))
-        answers.append(rows(Answer, repeat(records.SRV), repeat(ttl), srv, repeat(()), glue, repeat(False)))
-    return rows(Node, targets, zip(*answers), repeat(None), repeat(False))
+    heads = records.srv_heads(part.ports, len(part.ports))
+    nodes = []
+    for record in part.glue(suffix, ttl):
+        owner, rtype, _, address = record
+        if not part.has_plain_names and not is_found(owner[: len(owner) - len(suffix)], labels):
+            continue
+        by_address = _new(Answer, (rtype, ttl, (address,), (), (), False))
+        if heads:
+            srv = (heads[0] + owner,) if len(heads) == 1 else tuple([head + owner for head in heads])
+            answers = (by_address, _new(Answer, (SRV, ttl, srv, (), (record,), False)))
+            nodes.append(_new(Node, (owner, answers, None, False)))
+        else:
+            nodes.append(_new(Node, (owner, (by_address,), None, False)))
+    return nodes
 
 
 def _shared_node(owner: bytes, candidates: list[tuple[bytes, tuple[Port, ...]]], ttl: int) -> Node:
@@ -210,7 +226,7 @@ def _shared_node(owner: bytes, candidates: list[tuple[bytes, tuple[Port, ...]]],
             srv.update(dict.fromkeys([head + owner for head in heads]))
             glue[records.address_record(owner, ttl, address)] = None
     if srv:
-        answers += (Answer(records.SRV, ttl, tuple(srv), (), tuple(glue)),)
+        answers += (Answer(SRV, ttl, tuple(srv), (), tuple(glue)),)
     return Node(owner, answers)
 
 

@@ -7,18 +7,22 @@ the same pieces, and not kept.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, compress, repeat
+from itertools import chain
 
-from kdns.cluster import apex, records
+from kdns.cluster import apex
+from kdns.cluster.changes import ServiceKey
 from kdns.cluster.endpoints import SliceEntry, SliceRecords
 from kdns.cluster.evaluation import Evaluator
-from kdns.cluster.records import rows
+from kdns.cluster.objects import Service
+from kdns.cluster.records import PTR
 from kdns.cluster.reverse import NeighbourNames, ReverseZones, address_of
-from kdns.cluster.state import ClusterState, Space
+from kdns.cluster.state import ClusterState, Half, Space
 from kdns.cluster.view import View
 from kdns.cluster.zones import Zone
 from kdns.dns import names
 from kdns.dns.rrset import Answer, Node
+
+_new = tuple.__new__  # makes a NamedTuple at half the cost: all the cluster's endpoints go through here at once
 
 
 def every_node(
@@ -44,7 +48,6 @@ class _FullBuild:
         self._view = view
         self._zones = zones
         self._forward = [zone for zone in zones if not zone.is_reverse]
-        # Zones of a single address have its PTR record at their apex.
         self._apexes = frozenset([address for zone in zones if (address := address_of(zone.name))])
         self._state = state
         self._evaluator = evaluator
@@ -54,7 +57,7 @@ class _FullBuild:
         # Addresses of slices that share some with others, or with a Service: decided one by one at the end.
         self._unclear: set[bytes] = set()
 
-    def blocks(self) -> Iterator[Iterable[Node]]:
+    def blocks(self) -> Iterator[list[Node]]:
         """The nodes, in portions."""
         for zone in self._zones:
             yield self._evaluator.apex_nodes(zone)
@@ -65,8 +68,8 @@ class _FullBuild:
                 half = space.half(imported)
                 zones = [zone for zone in self._forward if zone.imported is imported]
                 for name in {**half.services, **half.behind}:
-                    yield from self._service_blocks(namespace, name, half.entries(name), imported, zones)
-        yield self._pointer_block()
+                    yield self._service_block(ServiceKey(imported, namespace, name), half, zones)
+        yield self._unclear_pointers()
         yield [Node(name, ()) for name in self._reverse.partial_names()]
 
     def _namespace_block(self, namespace: str, space: Space) -> list[Node]:
@@ -79,47 +82,50 @@ class _FullBuild:
             nodes += zone.own(made)
         return nodes
 
-    def _service_blocks(
-        self, namespace: str, name: str, entries: Iterable[SliceEntry], imported: bool, zones: Sequence[Zone]
-    ) -> Iterator[Iterable[Node]]:
+    def _service_block(self, key: ServiceKey, half: Half, zones: Sequence[Zone]) -> list[Node]:
+        imported, namespace, name = key
+        entries = half.entries(name)
         cache = self._evaluator.cache(imported)
         slices = [cache.passing_records(entry) for entry in entries]
+        nodes: list[Node] = []
         for zone in zones:
-            nodes = self._evaluator.service_nodes(namespace, name, slices, zone)
-            nodes += self._evaluator.endpoint_nodes(namespace, name, slices, zone)
-            yield zone.own(nodes)
-        if not imported and name and self._evaluator.shows_pointers(namespace):
-            suffix = self._evaluator.pointer_suffix(namespace, name)
-            if suffix:
-                for entry, part in zip(entries, slices, strict=True):
-                    yield self._slice_pointers(entry, part, suffix)
-
-    def _slice_pointers(self, entry: SliceEntry, part: SliceRecords, suffix: bytes) -> Iterable[Node]:
-        """The PTR nodes of the addresses that are in this slice alone."""
-        addresses = part.addresses
-        holder, elsewhere = self._state.by_endpoint, self._elsewhere
-        clear = [holder[address] is entry and address not in elsewhere for address in addresses]
-        if not all(clear) or len(set(addresses)) != len(addresses):
-            self._unclear.update(addresses)
-            return ()
-        room = names.MAX_NAME - len(suffix)
-        owners = self._neighbours.names(addresses)
-        shown = [0 < len(label) <= room and bool(owner) for label, owner in zip(part.labels, owners, strict=True)]
-        targets = zip([label + suffix for label in compress(part.labels, shown)])
-        # Fields in the order of Answer and Node.
-        answers = rows(
-            Answer, repeat(records.PTR), repeat(self._view.ttl), targets, repeat(()), repeat(()), repeat(False)
-        )
-        return rows(Node, compress(owners, shown), zip(answers), repeat(None), repeat(False))
-
-    def _pointer_block(self) -> list[Node]:
-        nodes = []
-        for address in self._unclear.union(self._state.by_cluster_ip) - self._apexes:
-            if self._reverse.depth(address) is not None:
-                node = self._evaluator.pointer_node(address)
-                if node.answers is not None:
-                    nodes.append(node)
+            made = self._evaluator.service_nodes(namespace, name, slices, zone)
+            made += self._evaluator.endpoint_nodes(namespace, name, slices, zone)
+            nodes += zone.own(made)
+        suffix = self._evaluator.pointer_suffix(namespace, name)
+        if not imported and name and suffix and self._evaluator.shows_pointers(namespace):
+            if name in half.services:
+                self._add_own_pointers(nodes, half.services[name], suffix)
+            for entry, part in zip(entries, slices, strict=True):
+                self._add_pointers(nodes, entry, part, suffix)
         return nodes
+
+    def _add_own_pointers(self, nodes: list[Node], service: Service, suffix: bytes) -> None:
+        """Add the PTR nodes of a Service's own addresses."""
+        for address in dict.fromkeys(service.addresses):
+            if len(self._state.by_cluster_ip[address]) > 1 or address in self._apexes:
+                self._unclear.add(address)
+            elif self._reverse.depth(address) is not None:
+                nodes.append(Node(names.reverse_name(address), (Answer(PTR, self._view.ttl, (suffix,)),)))
+
+    def _add_pointers(self, nodes: list[Node], entry: SliceEntry, part: SliceRecords, suffix: bytes) -> None:
+        """Add the PTR nodes of the addresses that are in this slice alone."""
+        addresses = part.addresses
+        holders = list(map(self._state.by_endpoint.get, addresses))
+        alone = holders.count(entry) == len(addresses) == len(set(addresses))
+        if not alone or (part.ipv4 and part.ipv6) or not self._elsewhere.isdisjoint(addresses):
+            self._unclear.update(addresses)
+            return
+        ttl = self._view.ttl
+        for owner, target in zip(self._neighbours.names(addresses), part.targets(suffix), strict=True):
+            if owner and target:
+                answer = _new(Answer, (PTR, ttl, (target,), (), (), False))
+                nodes.append(_new(Node, (owner, (answer,), None, False)))
+
+    def _unclear_pointers(self) -> list[Node]:
+        # A zone of a single address has its record at the apex.
+        served = [found for found in self._unclear - self._apexes if self._reverse.depth(found) is not None]
+        return [node for node in map(self._evaluator.pointer_node, served) if node.answers is not None]
 
 
 def _with_standing(nodes: Iterable[Node], standing: frozenset[bytes]) -> Iterator[Node]:

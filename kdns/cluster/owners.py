@@ -7,6 +7,7 @@ empty `bytes`: the object is then left out, for one odd object must not cost the
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from struct import unpack
 
 from kdns.cluster.objects import Endpoint
@@ -59,14 +60,17 @@ def endpoint_label(endpoint: Endpoint, pod_names: bool) -> bytes:
         return label(endpoint.hostname)
     if pod_names and endpoint.target_name and len(endpoint.target_name) <= MAX_POD_NAME:
         return labels(endpoint.target_name)
-    address = endpoint.address
     if endpoint.text:
         return label(_end_in_zero(endpoint.text.replace(".", "-").replace(":", "-")))
-    if len(address) == 4:
-        a, b, c, d = address
-        text = _OCTETS[a] + _DASH_OCTETS[b] + _DASH_OCTETS[c] + _DASH_OCTETS[d]
-        return _LENGTHS[len(text)] + text
-    return label(_end_in_zero(_dashed_ipv6(address)))
+    if len(endpoint.address) == 4:
+        return address_labels((endpoint.address,))[0]
+    return label(_end_in_zero(_dashed_ipv6(endpoint.address)))
+
+
+def address_labels(addresses: Iterable[bytes]) -> list[bytes]:
+    """The labels of endpoints that have nothing but an IPv4 address, as most do."""
+    texts = [_OCTETS[a] + _DASH_OCTETS[b] + _DASH_OCTETS[c] + _DASH_OCTETS[d] for a, b, c, d in addresses]
+    return [_LENGTHS[len(text)] + text for text in texts]
 
 
 def pod_label(address: bytes) -> bytes:

@@ -1,7 +1,7 @@
 """The names of ports: which exist below a Service, and which of its ports each one selects.
 
 CoreDNS strips one underscore from each of the two labels and compares them with the ports; a label that was nothing
-but the underscore is then empty and selects every port, or every protocol. A Service with a port `http` thus has below it:
+but the underscore is then empty and selects every port, or every protocol. Below a Service with a port `http` are:
 
     _http._tcp          the port, as the specification has it
     _._tcp   _http._    all ports of a protocol, all protocols of a port

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from functools import lru_cache, partial
+from collections.abc import Iterable
+from functools import lru_cache
 from struct import pack
-from typing import TypeVar
 
 from kdns.cluster.objects import Port
 from kdns.dns.codes import RRType
@@ -21,20 +20,10 @@ AAAA = int(RRType.AAAA)
 SRV = int(RRType.SRV)
 
 SRV_PRIORITY = 0
+SRV_HEAD = 6  # octets of SRV data in front of the target
 SRV_WEIGHT = 100  # shared by the candidates of an SRV answer (CoreDNS)
 MAX_MESSAGE = 65_535  # octets (RFC 1035, 4.2.2)
 RECORD_OVERHEAD = 12  # octets of a record besides its data, the owner being a pointer
-
-Row = TypeVar("Row", Answer, Node, Record)
-
-
-def rows(kind: type[Row], *columns: Iterable[object]) -> Iterator[Row]:
-    """Many tuples of one kind from the columns of their fields.
-
-    The loop is in C: all endpoints of a cluster go through here at once, and their constructors would cost twice the
-    time. Nothing is checked, and every field must be given.
-    """
-    return map(partial(tuple.__new__, kind), zip(*columns, strict=False))
 
 
 def address_type(address: bytes) -> int:

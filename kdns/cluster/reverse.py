@@ -7,7 +7,7 @@ of an address are its labels from the right: octets of IPv4, hexadecimal digits 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from kdns.dns import names
 
@@ -31,8 +31,8 @@ class ReverseZones:
             self._zones.update(_zone_digits(zone))
         self._ipv4_depths = sorted({len(zone) for zone in self._zones if isinstance(zone, bytes)}, reverse=True)
         self._ipv6_depths = sorted({len(zone) for zone in self._zones if isinstance(zone, str)}, reverse=True)
-        # Whether some zone holds an address, but not all those that differ in the last octet only.
-        self.part_neighbours = 4 in self._ipv4_depths or not {31, 32}.isdisjoint(self._ipv6_depths)
+        # Whether every IPv4, every IPv6 address has its name in a zone: the rule, and quick to know.
+        self.holds_all = {4: b"" in self._zones, 16: "" in self._zones}
         self._children: dict[Digits, int] = {}
         self._changed: set[Digits] = set()
 
@@ -94,25 +94,28 @@ class ReverseZones:
         return map(name_of, self._children)
 
 
-class NeighbourNames(dict[bytes, bytes]):
-    """Makes the names of many addresses, most of them neighbours: what follows the last octet is kept by the others."""
+class NeighbourNames:
+    """Makes the names of many addresses, most of them neighbours: what follows their last octet is made once."""
 
     def __init__(self, zones: ReverseZones) -> None:
-        super().__init__()
         self._zones = zones
+        self._tails = {4: _Tails(), 16: _Tails()}
 
-    def names(self, addresses: Iterable[bytes]) -> list[bytes]:
-        """The reverse name of each address, empty where no zone holds it."""
-        if self._zones.part_neighbours:
-            return [names.reverse_name(found) if self._zones.depth(found) is not None else b"" for found in addresses]
-        tails = [(address, self[address[:-1]]) for address in addresses]
-        return [_LAST_OCTETS[len(address)][address[-1]] + tail if tail else b"" for address, tail in tails]
+    def names(self, addresses: Sequence[bytes]) -> list[bytes]:
+        """The reverse name of each of these addresses of one family, empty where no zone holds it."""
+        size = len(addresses[0]) if addresses else 4
+        if self._zones.holds_all[size]:
+            last, tails = _LAST_OCTETS[size], self._tails[size]
+            return [last[address[-1]] + tails[address[:-1]] for address in addresses]
+        return [names.reverse_name(found) if self._zones.depth(found) is not None else b"" for found in addresses]
+
+
+class _Tails(dict[bytes, bytes]):
+    """The names of addresses without the last octet."""
 
     def __missing__(self, others: bytes) -> bytes:
-        address = others + b"\0"
-        whole = names.reverse_name(address)
-        tail = whole[len(_LAST_OCTETS[len(address)][0]) :] if self._zones.depth(address) is not None else b""
-        self[others] = tail
+        whole = names.reverse_name(others + b"\0")
+        tail = self[others] = whole[len(_LAST_OCTETS[len(others) + 1][0]) :]
         return tail
 
 

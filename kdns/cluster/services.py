@@ -14,7 +14,7 @@ stop.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import chain
 from random import Random
@@ -24,7 +24,7 @@ from kdns.cluster.endpoints import SliceRecords
 from kdns.cluster.objects import Port, Service, ServiceType
 from kdns.cluster.ports import NO_PORTS, PortPlan, port_plan
 from kdns.dns.names import MAX_NAME
-from kdns.dns.rrset import Answer, Node, Record
+from kdns.dns.rrset import Answer, Node
 
 WILDCARD = b"\x01*"
 ZONE = b"\x05_zone"
@@ -143,36 +143,45 @@ def _address_answers(slices: Sequence[SliceRecords], ttl: int) -> tuple[Answer, 
 
 
 def _srv_answers(groups: Groups, owner: bytes, ttl: int, random: Random) -> tuple[Answer, ...]:
-    """The SRV records of the endpoints of slices, for the ports beside them; none where no port has a number."""
+    """The SRV records of the endpoints of slices, for the ports beside them, and the addresses of their targets.
+
+    Of more records than a message holds, these are as many as it does, from any one onwards, and no addresses.
+    """
     candidates = sum([len(ports) * len(part.endpoints) for ports, slices in groups for part in slices])
     parts = [
         (part, heads) for ports, slices in groups if (heads := records.srv_heads(ports, candidates)) for part in slices
     ]
-    srv, glue = _srv_records(parts, owner, ttl, random)
-    return (Answer(records.SRV, ttl, srv, (), glue),) if srv else ()
-
-
-def _srv_records(
-    parts: list[tuple[SliceRecords, tuple[bytes, ...]]], owner: bytes, ttl: int, random: Random
-) -> tuple[tuple[bytes, ...], tuple[Record, ...]]:
-    """The SRV data and the addresses of the targets; of more than a message holds, a part that begins anywhere."""
-    smallest = records.RECORD_OVERHEAD + len(b"\0\0" * 3) + len(b"\x01x") + len(owner)
+    expected = sum([len(part.endpoints) * len(heads) for part, heads in parts])
+    smallest = records.RECORD_OVERHEAD + records.SRV_HEAD + len(b"\x01x" + owner)
     most = records.MAX_MESSAGE // smallest
-    if sum([len(part.endpoints) * len(heads) for part, heads in parts]) > most:
+    if expected > most:
         start = random.randrange(len(parts))
         parts = parts[start:] + parts[:start]
-    srv: dict[bytes, None] = {}
-    for part, heads in parts:
-        srv.update(dict.fromkeys(part.srv(owner, heads)))
-        if len(srv) > most:
-            break
-    distinct = tuple(srv)
-    if sum(map(len, distinct)) + records.RECORD_OVERHEAD * len(distinct) <= records.MAX_MESSAGE:
-        return distinct, tuple(dict.fromkeys([record for part, _ in parts for record in part.glue(owner, ttl)]))
-    first = random.randrange(len(distinct))
-    return (distinct[first:] + distinct[:first])[: _how_many_fit(distinct)], ()
+    srv = _distinct((part.srv(owner, heads) for part, heads in parts), most)
+    if not srv:
+        return ()
+    octets = sum(map(len, srv)) + records.RECORD_OVERHEAD * len(srv)
+    if octets > records.MAX_MESSAGE:
+        first = random.randrange(len(srv))
+        fitting = records.MAX_MESSAGE * len(srv) // octets
+        return (Answer(records.SRV, ttl, (srv[first:] + srv[:first])[:fitting]),)
+    glue = [record for part, _ in parts for record in part.glue(owner, ttl)]
+    # Where no record is there twice, no target is.
+    return (Answer(records.SRV, ttl, srv, (), tuple(glue if len(srv) == expected else dict.fromkeys(glue))),)
 
 
-def _how_many_fit(rdatas: tuple[bytes, ...]) -> int:
-    """A number of records, of average size, that a message may hold."""
-    return records.MAX_MESSAGE * len(rdatas) // (sum(map(len, rdatas)) + records.RECORD_OVERHEAD * len(rdatas))
+def _distinct(pieces: Iterable[tuple[bytes, ...]], most: int) -> tuple[bytes, ...]:
+    """What is in `pieces`, each once, up to the piece that makes it more than `most`."""
+    found: dict[bytes, None] = {}
+    waiting: list[tuple[bytes, ...]] = []
+    count = 0
+    for piece in pieces:
+        waiting.append(piece)
+        count += len(piece)
+        if count > most:
+            found = dict.fromkeys(chain(found, *waiting))
+            waiting.clear()
+            count = len(found)
+            if count > most:
+                break
+    return tuple(dict.fromkeys(chain(found, *waiting)) if waiting else found)

@@ -22,27 +22,30 @@ class Half:
     def __init__(self) -> None:
         self.services: dict[str, Service] = {}
         self.slices: dict[str, SliceEntry] = {}
-        self.behind: dict[str, dict[str, SliceEntry]] = {}  # service -> its slices by name
+        self.behind: dict[str, tuple[SliceEntry, ...]] = {}  # by the name of the Service
 
-    def entries(self, service: str) -> Iterable[SliceEntry]:
+    def entries(self, service: str) -> tuple[SliceEntry, ...]:
         """The slices of a Service."""
-        return self.behind.get(service, {}).values()
+        return self.behind.get(service, ())
 
     def place(self, name: str, new: EndpointSlice | None, service: str) -> None:
         """Put a slice behind a Service, or take it away."""
         entry = self.slices.get(name)
         if entry is not None and (new is None or entry.service != service):
-            siblings = self.behind[entry.service]
-            del siblings[name]
-            if not siblings:
+            left = tuple([sibling for sibling in self.behind[entry.service] if sibling is not entry])
+            if left:
+                self.behind[entry.service] = left
+            else:
                 del self.behind[entry.service]
         if new is None:
             self.slices.pop(name, None)
-            return
-        if entry is None:
+        elif entry is None:
             entry = self.slices[name] = SliceEntry(new, service)
-        entry.slice, entry.service = new, service
-        self.behind.setdefault(service, {})[name] = entry
+            self.behind[service] = (*self.entries(service), entry)
+        else:
+            if entry.service != service:
+                self.behind[service] = (*self.entries(service), entry)
+            entry.slice, entry.service = new, service
 
     def __bool__(self) -> bool:
         return bool(self.services or self.slices)

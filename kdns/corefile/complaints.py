@@ -30,6 +30,11 @@ def argument_error(token: Token) -> CorefileError:
     return parsing_error(token, f"Wrong argument count or unexpected line ending after '{token.text}'")
 
 
+def one_line(text: str) -> str:
+    """Text from a Corefile with its control characters escaped, for messages."""
+    return text.translate(_CONTROLS)
+
+
 def suggest(word: str, known: Iterable[str]) -> str:
     """A hint at the one of `known` that `word` was probably meant to be, or nothing."""
     near = difflib.get_close_matches(word, sorted(known), n=1)
@@ -37,4 +42,4 @@ def suggest(word: str, known: Iterable[str]) -> str:
 
 
 def _error(message: str, hint: str = "") -> CorefileError:
-    return CorefileError(message.translate(_CONTROLS), hint=hint)
+    return CorefileError(one_line(message), hint=hint)

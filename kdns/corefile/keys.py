@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_network
 
+from kdns.corefile.complaints import one_line
 from kdns.dns import names
 from kdns.errors import CorefileError, FormatError
 
@@ -85,13 +86,13 @@ def check_overlaps(listeners: Iterable[Listener]) -> None:
         for key in listener.keys:
             place = (key.transport, key.zone, key.port)
             for address in listener.addresses:
-                claim = str(key) + (f" on {address}" if address else "")
+                claim = one_line(str(key)) + (f" on {address}" if address else "")
                 if (*place, address) in taken:
                     if listener.is_filtered:
                         continue
                     raise CorefileError(f"cannot serve {claim} - it is already defined")
                 if place in last_address and (not address or (*place, "") in taken):
-                    other = str(key) + (f" on {last_address[place]}" if not address else "")
+                    other = one_line(str(key)) + (f" on {last_address[place]}" if not address else "")
                     raise CorefileError(f"cannot serve {claim} - zone overlap listener capacity with {other}")
                 if not listener.is_filtered:
                     taken.add((*place, address))
@@ -146,9 +147,9 @@ def _parse_zone(text: str) -> tuple[bytes, str]:
     if len(_octets(fqdn)) > MAX_ZONE_TEXT:
         raise CorefileError(f"specified zone is too long: {len(_octets(fqdn))} > {MAX_ZONE_TEXT}")
     try:
-        return names.from_text(text), fqdn.lower()
+        return names.from_text(text.lower()), fqdn.lower()
     except FormatError as error:
-        raise CorefileError(f"zone is not a valid domain name: {text}") from error
+        raise CorefileError(one_line(f"zone is not a valid domain name: {text}")) from error
 
 
 def _reverse_zones(text: str) -> list[bytes]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from kdns.corefile import imports
-from kdns.corefile.complaints import argument_error, parsing_error, suggest, syntax_error
+from kdns.corefile.complaints import argument_error, one_line, parsing_error, suggest, syntax_error
 from kdns.corefile.environment import expand_environment
 from kdns.corefile.lexer import Token, follows_on_line, lex, starts_line
 from kdns.errors import CorefileError
@@ -265,7 +265,7 @@ class _Parser:
         if not paths:
             if not imports.has_wildcards(resolved):
                 raise parsing_error(self._current, f"File to import not found: {pattern}")
-            self._warn(f"No files matching import glob pattern: {pattern}")
+            self._warn(one_line(f"No files matching import glob pattern: {pattern}"))
         return [token for path in paths for token in self._read_file(path)]
 
     def _read_file(self, path: str) -> list[Token]:

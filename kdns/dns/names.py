@@ -13,6 +13,7 @@ from kdns.errors import FormatError
 MAX_LABEL = 63  # octets in a label (RFC 1035, 2.3.4)
 MAX_NAME = 255  # octets in a name in wire form (RFC 1035, 2.3.4)
 ROOT = b"\0"
+ARPA = b"\x04arpa\0"
 IN_ADDR_ARPA = b"\x07in-addr\x04arpa\0"
 IP6_ARPA = b"\x03ip6\x04arpa\0"
 
@@ -29,10 +30,14 @@ def from_text(text: str) -> bytes:
     """
     if text in ("", "."):
         return ROOT
-    if "\\" in text:
-        labels = _split_escaped(text)
+    try:
+        octets = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise FormatError(f"{text!r} is no text") from error
+    if b"\\" in octets:
+        labels = _split_escaped(octets)
     else:
-        labels = text.encode("utf-8", "surrogateescape").split(b".")
+        labels = octets.split(b".")
         if not labels[-1]:
             labels.pop()
     return from_labels(labels)
@@ -127,9 +132,8 @@ def _escape(label: bytes) -> str:
     return "".join(out)
 
 
-def _split_escaped(text: str) -> list[bytes]:
+def _split_escaped(raw: bytes) -> list[bytes]:
     """Split at unescaped dots, resolving `\\.` and `\\032`."""
-    raw = text.encode("utf-8", "surrogateescape")
     labels, label, at = [], bytearray(), 0
     while at < len(raw):
         octet = raw[at]
@@ -137,12 +141,12 @@ def _split_escaped(text: str) -> list[bytes]:
             digits = raw[at + 1 : at + 4]
             if len(digits) == 3 and digits.isdigit():
                 if int(digits) > 255:
-                    raise FormatError(f"escape \\{digits.decode()} in {text!r}, expected at most \\255")
+                    raise FormatError(f"escape \\{digits.decode()} in {raw!r}, expected at most \\255")
                 label.append(int(digits))
                 at += 4
                 continue
             if at + 1 >= len(raw):
-                raise FormatError(f"{text!r} ends in a backslash")
+                raise FormatError(f"{raw!r} ends in a backslash")
             label.append(raw[at + 1])
             at += 2
             continue

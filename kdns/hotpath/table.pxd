@@ -62,9 +62,9 @@ cdef class Table:
     cdef const BlobHeader* find(
         self, const uint8_t* name, unsigned int name_length, uint64_t name_hash, uint16_t qtype, uint8_t view
     ) noexcept nogil
-    cdef const BlobHeader* _blob_at(self, const uint64_t* slot) noexcept nogil
     cdef uint64_t* find_slot(
-        self, const uint8_t* name, unsigned int name_length, uint64_t name_hash, uint16_t qtype, uint8_t view
+        self, const uint8_t* name, unsigned int name_length, uint64_t name_hash, uint16_t qtype, uint8_t view,
+        const BlobHeader** found,
     ) noexcept nogil
     cdef uint64_t hash_name(self, const uint8_t* name, unsigned int name_length, uint8_t view) noexcept nogil
 

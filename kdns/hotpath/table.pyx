@@ -55,12 +55,14 @@ cdef enum:
 cdef uint64_t MAGIC = 0x314C425453444E4BULL       # "KNDSTBL1" as octets
 cdef uint64_t QTYPE_FACTOR = 0x9E3779B97F4A7C15ULL
 cdef uint64_t BUCKET_FACTOR = 0xC2B2AE3D27D4EB4FULL
+cdef uint64_t EXISTENCE_BIT = 1ULL << 32          # of a key, and so of its slot
 cdef uint64_t MAX_DATA = 1ULL << 35               # octets: 32-bit references in units of 8
 
 MAX_LOAD = 0.6  # slots in use over slots; the emptier of two buckets of eight is as good as never full below it
 
 # Types a node can have data for; a node that is replaced loses those it has no answer for.
 cdef uint16_t[8] NODE_TYPES = [1, 2, 5, 6, 12, 16, 28, 33]
+cdef frozenset REPLACEABLE = frozenset((0, 1, 2, 5, 6, 12, 16, 28, 33))     # 0: an alias
 
 
 cdef class Table:
@@ -108,17 +110,15 @@ cdef class Table:
         self, const uint8_t* name, unsigned int name_length, uint64_t name_hash, uint16_t qtype, uint8_t view
     ) noexcept nogil:
         """The blob of (name, qtype); with qtype 0 any blob of the name, which proves that it exists; or NULL."""
-        cdef uint64_t* slot = self.find_slot(name, name_length, name_hash, qtype, view)
-        if slot == NULL:
-            return NULL
-        return self._blob_at(slot)
-
-    cdef const BlobHeader* _blob_at(self, const uint64_t* slot) noexcept nogil:
-        return <const BlobHeader*> (self.data + ((kdns_load(slot) & 0xFFFFFFFFU) << 3))
+        cdef const BlobHeader* blob = NULL
+        self.find_slot(name, name_length, name_hash, qtype, view, &blob)
+        return blob
 
     cdef uint64_t* find_slot(
-        self, const uint8_t* name, unsigned int name_length, uint64_t name_hash, uint16_t qtype, uint8_t view
+        self, const uint8_t* name, unsigned int name_length, uint64_t name_hash, uint16_t qtype, uint8_t view,
+        const BlobHeader** found,
     ) noexcept nogil:
+        """The slot of a key and the blob it led to, or NULL. A reader uses the blob: the slot may have another by now."""
         cdef uint64_t key = _key(name_hash, qtype)
         cdef uint64_t tag = _tag(key)
         cdef uint64_t* bucket = self.index + SLOTS_PER_BUCKET * _first_bucket(key, self.header.buckets)
@@ -137,6 +137,7 @@ cdef class Table:
                     and (qtype == 0 or blob.qtype == qtype)
                     and memcmp(blob_name(blob), name, name_length) == 0
                 ):
+                    found[0] = blob
                     return bucket + at
             bucket = self.index + SLOTS_PER_BUCKET * _second_bucket(tag, self.header.buckets)
         return NULL
@@ -180,7 +181,7 @@ cdef class Table:
                 blob = <const BlobHeader*> (self.data + ((value & 0xFFFFFFFFU) << 3))
                 found.append((
                     PyBytes_FromStringAndSize(<const char*> blob_name(blob), blob.name_length),
-                    0 if _is_existence_slot(self, blob, value) else blob.qtype,
+                    0 if _is_existence_slot(value) else blob.qtype,
                     blob.view,
                 ))
         return found
@@ -207,6 +208,12 @@ cdef class TableWriter(Table):
 
     Its methods raise TableFull where the next generation is due; the table stays right all the same.
     """
+
+    def __cinit__(self, int fd, bint writable=False):
+        if not writable:
+            raise ValueError("a table mapped for reading only, expected one to write")
+        if not self.header.small_end <= self.header.large_start <= self.header.data_size:
+            raise TableError("table whose data reaches beyond its end")
 
     @classmethod
     def create(cls, uint64_t generation, size_t slots, size_t data_bytes, bytes seed not None):
@@ -243,33 +250,32 @@ cdef class TableWriter(Table):
         cdef uint8_t padded[272]
         cdef unsigned int size = _pad_name(name, padded)
         cdef uint64_t name_hash = self.hash_name(padded, size, <uint8_t> view)
-        cdef uint64_t* existence = self.find_slot(padded, size, name_hash, 0, <uint8_t> view)
-        cdef const BlobHeader* old
+        cdef const BlobHeader* old = NULL
+        cdef uint64_t* existence = self.find_slot(padded, size, name_hash, 0, <uint8_t> view, &old)
         cdef uint64_t present = 0
         cdef uint64_t reference, first = 0
         cdef bint changed = False
         if responses is None:
             if existence == NULL:
                 return False
-            old = self._blob_at(existence)
+            self._clear(existence)
             if old.qtype == 0:
                 self._retire(old)
-            self._clear(existence)
             self._delete_types(padded, size, name_hash, <uint8_t> view, 0)
             self._touch()
             return True
         for response in responses:
+            if response[0] not in REPLACEABLE:
+                raise ValueError(f"type {response[0]}, expected one of {sorted(REPLACEABLE)}")
+        for response in responses:
             if response[0] == 0:            # an alias: only the name itself
-                old = NULL
-                if existence != NULL:
-                    old = self._blob_at(existence)
                 if old == NULL or old.qtype != 0 or not _is_same(old, node_flags, <tuple> response):
                     first = self._write(padded, size, <uint8_t> view, node_flags, <tuple> response)
                 else:
                     first = existence[0] & 0xFFFFFFFFU
                 continue
             reference = self._put(padded, size, name_hash, <uint8_t> view, node_flags, <tuple> response, &changed)
-            present |= 1ULL << <unsigned int> response[0]
+            present |= 1ULL << <uint64_t> response[0]
             if first == 0:
                 first = reference
         if existence == NULL:
@@ -278,13 +284,12 @@ cdef class TableWriter(Table):
             self._insert(_key(name_hash, 0), first)
             changed = True
         else:
-            old = self._blob_at(existence)
             if first == 0 and (old.qtype != 0 or old.flags != node_flags):
                 first = self._write(padded, size, <uint8_t> view, node_flags, (0, 0, 0, 0, 0, 0, b"", None))
             if first != 0 and (existence[0] & 0xFFFFFFFFU) != first:
+                kdns_store(existence, (existence[0] & ~0xFFFFFFFFULL) | first)
                 if old.qtype == 0:
                     self._retire(old)
-                kdns_store(existence, (existence[0] & ~0xFFFFFFFFULL) | first)
                 changed = True
             if self._delete_types(padded, size, name_hash, <uint8_t> view, present):
                 changed = True
@@ -312,6 +317,8 @@ cdef class TableWriter(Table):
         """Put every blob that is in use here into `target`, a new generation, and the header's state with them."""
         cdef uint64_t at, value
         cdef const BlobHeader* blob
+        cdef const BlobHeader* copied = NULL
+        cdef const uint64_t* slot
         cdef uint64_t name_hash, reference
         memcpy(target.header.synced, self.header.synced, sizeof(self.header.synced))
         memcpy(target.header.serials, self.header.serials, sizeof(self.header.serials))
@@ -320,7 +327,7 @@ cdef class TableWriter(Table):
             if value == 0:
                 continue
             blob = <const BlobHeader*> (self.data + ((value & 0xFFFFFFFFU) << 3))
-            if blob.qtype == 0 or not _is_existence_slot(self, blob, value):
+            if blob.qtype == 0 or not _is_existence_slot(value):
                 name_hash = target.hash_name(blob_name(blob), blob.name_length, blob.view)
                 reference = target._copy_blob(blob)
                 target._insert(_key(name_hash, blob.qtype), reference)
@@ -330,12 +337,10 @@ cdef class TableWriter(Table):
             if value == 0:
                 continue
             blob = <const BlobHeader*> (self.data + ((value & 0xFFFFFFFFU) << 3))
-            if blob.qtype != 0 and _is_existence_slot(self, blob, value):
+            if blob.qtype != 0 and _is_existence_slot(value):
                 name_hash = target.hash_name(blob_name(blob), blob.name_length, blob.view)
-                target._insert(
-                    _key(name_hash, 0),
-                    target.find_slot(blob_name(blob), blob.name_length, name_hash, blob.qtype, blob.view)[0] & 0xFFFFFFFFU,
-                )
+                slot = target.find_slot(blob_name(blob), blob.name_length, name_hash, blob.qtype, blob.view, &copied)
+                target._insert(_key(name_hash, 0), slot[0] & 0xFFFFFFFFU)
         target._touch()
 
     cdef uint64_t _put(
@@ -344,13 +349,11 @@ cdef class TableWriter(Table):
     ) except 0:
         """Publish a response; the reference of its blob, which is the old one where nothing changed."""
         cdef uint16_t qtype = response[0]
-        cdef uint64_t* slot = self.find_slot(name, size, name_hash, qtype, view)
-        cdef const BlobHeader* old
+        cdef const BlobHeader* old = NULL
+        cdef uint64_t* slot = self.find_slot(name, size, name_hash, qtype, view, &old)
         cdef uint64_t reference
-        if slot != NULL:
-            old = self._blob_at(slot)
-            if _is_same(old, node_flags, response):
-                return slot[0] & 0xFFFFFFFFU
+        if slot != NULL and _is_same(old, node_flags, response):
+            return slot[0] & 0xFFFFFFFFU
         reference = self._write(name, size, view, node_flags, response)
         if slot != NULL:
             kdns_store(slot, (slot[0] & ~0xFFFFFFFFULL) | reference)
@@ -367,6 +370,8 @@ cdef class TableWriter(Table):
         cdef bytes body = response[6]
         cdef bytes offsets = response[7]
         cdef BlobHeader header
+        if offsets is not None and PyBytes_GET_SIZE(offsets) != 4 * response[3]:
+            raise ValueError(f"{PyBytes_GET_SIZE(offsets)} octets of record offsets for {response[3]} records")
         header.body_length = <uint32_t> PyBytes_GET_SIZE(body)
         header.qtype = response[0]
         header.name_length = <uint8_t> size
@@ -446,16 +451,17 @@ cdef class TableWriter(Table):
         self, const uint8_t* name, unsigned int size, uint64_t name_hash, uint8_t view, uint64_t present
     ) noexcept:
         """Remove the types of a node that are not in the bit set `present`."""
+        cdef const BlobHeader* old = NULL
         cdef uint64_t* slot
         cdef bint changed = False
         cdef unsigned int at
         for at in range(8):
             if present >> NODE_TYPES[at] & 1:
                 continue
-            slot = self.find_slot(name, size, name_hash, NODE_TYPES[at], view)
+            slot = self.find_slot(name, size, name_hash, NODE_TYPES[at], view, &old)
             if slot != NULL:
-                self._retire(self._blob_at(slot))
                 self._clear(slot)
+                self._retire(old)
                 changed = True
         return changed
 
@@ -468,11 +474,13 @@ class TableFull(TableError):
 
 
 cdef inline uint64_t _key(uint64_t name_hash, uint16_t qtype) noexcept nogil:
-    return kdns_multiply_fold(name_hash ^ (<uint64_t> qtype + 1) * QTYPE_FACTOR, BUCKET_FACTOR)
+    # The last bit of the tag tells the slots that say «exists» from those of a type, for certain.
+    cdef uint64_t key = kdns_multiply_fold(name_hash ^ (<uint64_t> qtype + 1) * QTYPE_FACTOR, BUCKET_FACTOR)
+    return (key & ~EXISTENCE_BIT) | (EXISTENCE_BIT if qtype == 0 else 0)
 
 
 cdef inline uint64_t _tag(uint64_t key) noexcept nogil:
-    return (key >> 32) | ((key >> 32) == 0)
+    return (key >> 32) | (2 if key >> 32 == 0 else 0)
 
 
 cdef inline uint64_t _first_bucket(uint64_t key, uint64_t buckets) noexcept nogil:
@@ -496,15 +504,17 @@ cdef bint _is_same(const BlobHeader* blob, unsigned int node_flags, tuple respon
     return (
         blob.body_length == <uint32_t> PyBytes_GET_SIZE(body)
         and (blob.flags & ~BLOB_INDEXED) == (response[1] | node_flags)
+        and blob.record_length == response[2]
         and blob.answers == response[3]
+        and blob.additionals == response[4]
+        and blob.rotate_from == response[5]
         and memcmp(blob_body(blob), PyBytes_AS_STRING(body), blob.body_length) == 0
     )
 
 
-cdef bint _is_existence_slot(Table table, const BlobHeader* blob, uint64_t value) noexcept:
+cdef inline bint _is_existence_slot(uint64_t value) noexcept nogil:
     """Whether a slot was made for «the name exists», which may share its blob with a type."""
-    cdef uint64_t name_hash = table.hash_name(blob_name(blob), blob.name_length, blob.view)
-    return _tag(_key(name_hash, 0)) == value >> 32
+    return value & EXISTENCE_BIT != 0
 
 
 cdef unsigned int _pad_name(bytes name, uint8_t* padded) except 0:

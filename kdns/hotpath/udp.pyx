@@ -41,7 +41,7 @@ cdef extern from *:
         struct iovec in_vector[KDNS_BATCH];
         struct iovec out_vector[KDNS_BATCH];
         struct sockaddr_in6 peer[KDNS_BATCH];
-        uint8_t control[KDNS_BATCH][KDNS_CONTROL];
+        uint8_t control[KDNS_BATCH][KDNS_CONTROL] __attribute__((aligned(8)));  /* as struct cmsghdr wants it */
         uint16_t missed[KDNS_BATCH];
         uint8_t datagram[KDNS_BATCH][KDNS_DATAGRAM];
         uint8_t reply[KDNS_BATCH][KDNS_REPLY];

@@ -65,7 +65,6 @@ cdef Verdict parse(const uint8_t* packet, Py_ssize_t length, Query* query) noexc
 
 cdef bint _parse_question(const uint8_t* packet, Py_ssize_t length, Query* query) noexcept nogil:
     cdef Py_ssize_t at = HEADER_SIZE
-    cdef Py_ssize_t room = length - HEADER_SIZE
     cdef unsigned int label, offset
     query.labels = 0
     query.boundaries[0] = query.boundaries[1] = query.boundaries[2] = query.boundaries[3] = 0

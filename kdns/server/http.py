@@ -1,110 +1,142 @@
-"""The HTTP endpoints `/health` and `/ready`: what they answer, and the sockets they answer on.
-
-aiohttp waits without limit for a connection's first request, so each connection has a timer here: whoever does not
-get a whole request through within it is cut off, and keeps neither a descriptor nor a shutdown waiting.
-"""
+"""The HTTP endpoints `/health` and `/ready`: what they answer, and the sockets they answer on."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
+from typing import Any
 
 from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
 
 from kdns.errors import StartError
 from kdns.log import plugin_logger
 
 TIMEOUT_SECONDS = 5.0  # for a request to arrive, from the connection or the request before it; CoreDNS's
 BACKLOG = 128  # connections the kernel keeps for an endpoint that is busy; a kubelet opens one a probe
+SHUTDOWN_SECONDS = 0.1  # for a request under way, which takes no time; 0 would mean for ever
 MAX_PORT = 65_535
+
+_WILDCARDS = {"", "0.0.0.0", "::"}  # noqa: S104 - compared with, not bound to
 
 
 def split_address(address: str) -> tuple[str, str]:
     """The host and the port of `host:port`, `[host]:port` or `:port`; StartError in the words of Go's net package."""
     host, colon, port = address.rpartition(":")
-    if not colon or address.endswith("]"):
-        raise StartError(f"address {address}: missing port in address")
-    if host.startswith("["):
-        inner, bracket, rest = host[1:].partition("]")
+    bare = address  # but for the brackets
+    if not colon:
+        raise _address_error(address, "missing port in address")
+    if address.startswith("["):
+        inner, bracket, rest = address[1:].partition("]")
         if not bracket:
-            raise StartError(f"address {address}: missing ']' in address")
-        if rest:
-            problem = "too many colons in address" if rest.startswith(":") else "missing port in address"
-            raise StartError(f"address {address}: {problem}")
-        host = inner
+            raise _address_error(address, "missing ']' in address")
+        if rest != f":{port}":
+            raise _address_error(address, f"{'too many colons' if rest.startswith(':') else 'missing port'} in address")
+        host, bare = inner, inner + rest
     elif ":" in host:
-        raise StartError(f"address {address}: too many colons in address")
-    if "[" in host or "[" in port:
-        raise StartError(f"address {address}: unexpected '[' in address")
-    if "]" in host or "]" in port:
-        raise StartError(f"address {address}: unexpected ']' in address")
+        raise _address_error(address, "too many colons in address")
+    for stray in "[]":
+        if stray in bare:
+            raise _address_error(address, f"unexpected '{stray}' in address")
     return host, port
 
 
+def _address_error(address: str, problem: str) -> StartError:
+    return StartError(f"address {address}: {problem}")
+
+
 def bind_http(address: str) -> socket.socket:
-    """A listening socket at `address`, which another process may share; StartError says why there is none."""
+    """A listening socket at `address`, which other processes may share; StartError says why there is none."""
     host, port_text = split_address(address)
     port = _parse_port(port_text)
+    family, ip_address = _resolve(host)
     try:
-        family, sockaddr = _resolve(host, port)
-    except socket.gaierror:
-        raise StartError(f"listen tcp: lookup {host}: no such host") from None
-    listener = socket.socket(family, socket.SOCK_STREAM)
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise StartError(f"listen tcp {address}: socket: {_reason(error)}") from error
     try:
         if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(bool(host)))
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host not in _WILDCARDS)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.setblocking(False)
-        listener.bind(sockaddr)
+        listener.bind((ip_address, port))
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        assert error.errno is not None
-        reason = os.strerror(error.errno)
-        shown = f"{_bracketed(sockaddr[0])}:{port}" if host else f":{port}"
-        raise StartError(f"listen tcp {shown}: bind: {reason[0].lower()}{reason[1:]}") from error
+        shown = host if host in _WILDCARDS else ip_address
+        shown = f"[{shown}]" if ":" in shown else shown
+        raise StartError(f"listen tcp {shown}:{port}: bind: {_reason(error)}") from error
     return listener
 
 
-class _Endpoint:
-    """One path on a listening socket, which it closes in the end; any other path is 404.
+def _parse_port(port: str) -> int:
+    if port.isdecimal() and port.isascii():
+        if int(port) > MAX_PORT:
+            raise StartError(f"listen tcp: address {port}: invalid port")
+        return int(port)
+    if not port:
+        return 0  # the kernel's choice
+    try:
+        return socket.getservbyname(port, "tcp")
+    except OSError:
+        raise StartError(f"listen tcp: lookup tcp/{port}: unknown port") from None
 
-    As in CoreDNS, the method does not matter.
-    """
+
+def _resolve(host: str) -> tuple[socket.AddressFamily, str]:
+    """The address to listen on: as in Go any wildcard means both families, and of a name's addresses IPv4 is first."""
+    if host in _WILDCARDS:
+        return (socket.AF_INET6, "::") if socket.has_dualstack_ipv6() else (socket.AF_INET, "0.0.0.0")  # noqa: S104 - asked for
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError):
+        raise StartError(f"listen tcp: lookup {host}: no such host") from None
+    family, _, _, _, sockaddr = min(found, key=lambda info: info[0] != socket.AF_INET)
+    return family, str(sockaddr[0])
+
+
+def _reason(error: OSError) -> str:
+    """The kernel's words as Go spells them."""
+    reason = os.strerror(error.errno or 0)
+    return reason[0].lower() + reason[1:]
+
+
+class _Endpoint:
+    """One path on a listening socket, which is closed in the end; any other path is 404, and any method will do."""
 
     PATH = ""
 
     def __init__(self, listener: socket.socket) -> None:
         self._listener = listener
-        self._server = _TimedServer(self._on_request)
-        # There is nothing to be in the middle of for longer than a turn of the loop.
-        self._runner = web.ServerRunner(self._server, shutdown_timeout=0)
+        self._server: _TimedServer | None = None
+        self._runner: web.ServerRunner | None = None
 
     async def start(self) -> None:
         """Answer from now on."""
+        self._server = _TimedServer(
+            self._on_request, keepalive_timeout=TIMEOUT_SECONDS, lingering_time=0, access_log=None
+        )
+        self._runner = web.ServerRunner(self._server, shutdown_timeout=SHUTDOWN_SECONDS)
         await self._runner.setup()
         await web.SockSite(self._runner, self._listener, backlog=BACKLOG).start()
 
     async def aclose(self) -> None:
-        """Stop answering at once: the next client is refused."""
-        await self._runner.cleanup()
+        """Stop answering at once: connections are cut, and the next client is refused."""
+        if self._runner is not None:
+            await self._runner.cleanup()
         self._listener.close()
-        self._server.cancel_timers()
 
-    async def _on_request(self, request: web.BaseRequest) -> web.StreamResponse:
-        self._server.on_request(request)
-        if request.path == self.PATH:
-            status, text = self._answer()
-            return web.Response(status=status, text=text)
-        return web.Response(
-            status=HTTPStatus.NOT_FOUND, text="404 page not found\n", headers={"X-Content-Type-Options": "nosniff"}
-        )
+    async def _on_request(self, request: web.BaseRequest) -> web.Response:
+        assert self._server is not None
+        self._server.on_request(request.protocol)
+        if request.path != self.PATH:
+            return _response(HTTPStatus.NOT_FOUND, "404 page not found\n")
+        return self._answer()
 
-    def _answer(self) -> tuple[HTTPStatus, str]:
+    def _answer(self) -> web.Response:
         raise NotImplementedError
 
 
@@ -113,8 +145,8 @@ class HealthEndpoint(_Endpoint):
 
     PATH = "/health"
 
-    def _answer(self) -> tuple[HTTPStatus, str]:
-        return HTTPStatus.OK, "OK"
+    def _answer(self) -> web.Response:
+        return _response(HTTPStatus.OK, "OK")
 
 
 class ReadyEndpoint(_Endpoint):
@@ -126,13 +158,48 @@ class ReadyEndpoint(_Endpoint):
         super().__init__(listener)
         self._unready = unready
 
-    def _answer(self) -> tuple[HTTPStatus, str]:
+    def _answer(self) -> web.Response:
         names = ",".join(sorted(self._unready()))
         if not names:
-            return HTTPStatus.OK, "OK"
+            return _response(HTTPStatus.OK, "OK")
         plugin_logger("ready").info('Plugins not ready: "%s"', names)
-        return HTTPStatus.SERVICE_UNAVAILABLE, names
+        return _response(HTTPStatus.SERVICE_UNAVAILABLE, names)
+
+
+def _response(status: HTTPStatus, text: str) -> web.Response:
+    # Otherwise aiohttp names itself and Python with their versions.
+    return web.Response(status=status, text=text, headers={"Server": "kdns"})
 
 
 class _TimedServer(web.Server):
-    """aiohttp's server with a limit to how long a connection may take for its next request."""
+    """aiohttp's server with a limit to how long a connection may take for its next request.
+
+    aiohttp itself waits for the first one for ever, and so would a client that says nothing hold a descriptor.
+    """
+
+    def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], **options: Any) -> None:
+        super().__init__(handler, **options)
+        self._transports: dict[RequestHandler, asyncio.Transport] = {}
+        self._timers: dict[RequestHandler, asyncio.TimerHandle] = {}
+
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        """Start the time of a connection."""
+        super().connection_made(handler, transport)
+        self._transports[handler] = transport
+        self._timers[handler] = asyncio.get_running_loop().call_later(TIMEOUT_SECONDS, transport.abort)
+
+    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
+        """Forget a connection."""
+        super().connection_lost(handler, exc)
+        self._transports.pop(handler, None)
+        timer = self._timers.pop(handler, None)
+        if timer is not None:
+            timer.cancel()
+
+    def on_request(self, handler: RequestHandler) -> None:
+        """Start the time of a connection anew."""
+        timer = self._timers.get(handler)
+        if timer is not None:
+            timer.cancel()
+            transport = self._transports[handler]
+            self._timers[handler] = asyncio.get_running_loop().call_later(TIMEOUT_SECONDS, transport.abort)

@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 
 from kdns.cluster.manifests import ManifestSource
-from kdns.cluster.objects import Event
+from kdns.cluster.objects import EndpointSlice, Event, Service
 from kdns.cluster.store import Store
 from kdns.cluster.view import View
+from kdns.dns import names
 from kdns.errors import ManifestError
 from kdns.hotpath.table import TableWriter
 from kdns.server.context import ServerContext
@@ -23,6 +24,9 @@ from kdns.server.control import MAX_TEXT, Channel, Failed, NewTable, Stop
 from kdns.table.builder import TableBuilder, ZoneSettings
 
 HEARTBEAT_SECONDS = 1.0
+
+# Keys a table gets: an endpoint has A, SRV, PTR and two names; a Service as much for itself and each way to its ports.
+KEYS_PER_OBJECT, KEYS_PER_ENDPOINT, KEYS_PER_SERVICE = 1, 5, 12
 
 
 class Informer:
@@ -81,7 +85,7 @@ class Informer:
         for store in self._stores:
             for event in events:
                 store.apply(event)
-        self._builder = build_table(self._stores, self._views, self._announce)
+        self._builder = build_table(self._stores, self._views, self._announce, expected_keys(events, self._views))
         gc.collect()
         gc.freeze()
         gc.enable()
@@ -116,15 +120,28 @@ def announce_unsynced(views: Sequence[View], announce: Callable[[TableWriter], N
 
 
 def build_table(
-    stores: Sequence[Store], views: Sequence[View], announce: Callable[[TableWriter], None]
+    stores: Sequence[Store], views: Sequence[View], announce: Callable[[TableWriter], None], keys: int = 0
 ) -> TableBuilder:
-    """Build and announce a complete generation from the objects in the stores."""
-    builder = TableBuilder(_zone_settings(views), os.urandom, announce)
+    """Build and announce a complete generation, for about so many keys, from the objects in the stores."""
+    builder = TableBuilder(_zone_settings(views), os.urandom, announce, keys)
     for index, store in enumerate(stores):
         builder.load(index, store.all_nodes())
         set_state(builder, index, store)
     builder.announce()
     return builder
+
+
+def expected_keys(events: Sequence[Event], views: Sequence[View]) -> int:
+    """How many keys the table will have, roughly and rather too many."""
+    keys = 0
+    for event in events:
+        found = event.object
+        keys += KEYS_PER_OBJECT
+        if isinstance(found, EndpointSlice):
+            keys += KEYS_PER_ENDPOINT * len(found.endpoints)
+        elif isinstance(found, Service):
+            keys += KEYS_PER_SERVICE
+    return keys * max(1, sum(len(view.zones) - _reverse_zones(view) for view in views))
 
 
 def set_state(builder: TableBuilder, index: int, store: Store) -> None:
@@ -147,3 +164,7 @@ def informer_main(
 
 def _zone_settings(views: Sequence[View]) -> list[ZoneSettings]:
     return [ZoneSettings(frozenset(view.zones), view.ttl) for view in views]
+
+
+def _reverse_zones(view: View) -> int:
+    return sum(names.is_below(zone, names.ARPA) for zone in view.zones)

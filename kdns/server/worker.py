@@ -22,6 +22,7 @@ from kdns.server.context import ServerContext
 from kdns.server.control import Channel, NewTable, Serve, Stop
 from kdns.server.sockets import DnsSocket, ListenerSockets
 from kdns.server.tcp import TcpServer
+from kdns.server.tcp_slots import TcpLimits, half_of_descriptors
 
 MAX_MISSES = 4096  # queries on the slow path of one worker at a time; more are dropped, as a full socket would
 
@@ -117,9 +118,10 @@ class _ServedListener:
             server = UdpSocket(udp.socket.fileno(), responder, udp.wildcard)
             loop.add_reader(udp.socket.fileno(), self._on_readable, server)
             self._udp.append(udp)
-        self._tcp = TcpServer(
-            [tcp.socket for tcp in sockets.tcp[number]], StreamResponder(responder), self._answer_stream
-        )
+        # All listeners of this process share its descriptors.
+        limits = TcpLimits(connections=half_of_descriptors() // len(context.sockets))
+        listening = [tcp.socket for tcp in sockets.tcp[number]]
+        self._tcp = TcpServer(listening, StreamResponder(responder), self._answer_stream, limits)
         self._tcp.start()
 
     async def aclose(self, drain_seconds: float) -> None:

@@ -29,18 +29,22 @@ class ZoneSettings:
 
 
 class TableBuilder:
-    """Publishes the nodes of all views. `on_generation` is told of each new generation's writer, complete."""
+    """Publishes the nodes of all views. `on_generation` is told of each new generation's writer, complete.
+
+    `expected_keys` spares a large cluster the copying from one generation to the next while it is loaded.
+    """
 
     def __init__(
         self,
         zones: list[ZoneSettings],
         random_bytes: Callable[[int], bytes],
         on_generation: Callable[[TableWriter], None],
+        expected_keys: int = 0,
     ) -> None:
         self._zones = zones
         self._random_bytes = random_bytes
         self._on_generation = on_generation
-        self._table = TableWriter.create(1, FIRST_SLOTS, DATA_RESERVE, random_bytes(16))
+        self._table = TableWriter.create(1, max(FIRST_SLOTS, expected_keys), DATA_RESERVE, random_bytes(16))
 
     @property
     def table(self) -> TableWriter:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from array import array
+from functools import lru_cache
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -30,8 +31,7 @@ SOA_REFRESH, SOA_RETRY, SOA_EXPIRE = 7200, 1800, 86400  # seconds, as CoreDNS wr
 # Plain numbers: an enumeration's members cost a look-up each, half a million times.
 _A, _NS, _CNAME, _AAAA, _SRV = (int(t) for t in (RRType.A, RRType.NS, RRType.CNAME, RRType.AAAA, RRType.SRV))
 _PREFIX = struct.Struct("!2sHHIH")
-_HEAD = struct.Struct("!2sHHI")
-_LENGTHS = [struct.pack("!H", size) for size in range(512)]
+_new = tuple.__new__  # makes a NamedTuple at half the cost
 
 
 class Response(NamedTuple):
@@ -65,8 +65,8 @@ def render_answer(owner: bytes, answer: Answer) -> Response:
         if rtype == _SRV:
             return _render_services(owner, ttl, rdatas, additional)
         if len(rdatas) == 1 and not additional and rtype not in (_NS, _CNAME):
-            body = _PREFIX.pack(OWNER, rtype, 1, ttl, len(rdatas[0])) + rdatas[0]
-            return Response(rtype, 0, 0, 1, 0, 0, body, None)
+            body = _head(rtype, ttl, len(rdatas[0])) + rdatas[0]
+            return _new(Response, (rtype, 0, 0, 1, 0, 0, body, None))
     last = chain[-1].rdata if chain else owner
     records = [*chain, *(Record(last, rtype, ttl, rdata) for rdata in rdatas)]
     body_ = write_body(owner, records, (), additional)
@@ -96,25 +96,30 @@ def soa_template(ttl: int) -> bytes:
     return _PREFIX.pack(OWNER, RRType.SOA, 1, min(ttl, MAX_SOA_TTL), len(data)) + data
 
 
+@lru_cache(maxsize=1024)
+def _head(rtype: int, ttl: int, size: int) -> bytes:
+    """A record of the question's own name, up to its data."""
+    return _PREFIX.pack(OWNER, rtype, 1, ttl, size)
+
+
 def _render_addresses(rtype: int, ttl: int, rdatas: tuple[bytes, ...]) -> Response:
     size = len(rdatas[0])
-    prefix = _PREFIX.pack(OWNER, rtype, 1, ttl, size)
+    head = _head(rtype, ttl, size)
     count = len(rdatas)
-    body = prefix + prefix.join(rdatas)
-    return Response(rtype, 0, len(prefix) + size if count > 1 else 0, count, 0, 0, body, None)
+    if count == 1:
+        return _new(Response, (rtype, 0, 0, 1, 0, 0, head + rdatas[0], None))
+    return Response(rtype, 0, len(head) + size, count, 0, 0, head + head.join(rdatas), None)
 
 
 def _render_services(owner: bytes, ttl: int, rdatas: tuple[bytes, ...], additional: tuple[Record, ...]) -> Response:
     """SRV records, their targets whole (RFC 2782), and addresses owned by pointers to them."""
-    head = _HEAD.pack(OWNER, _SRV, 1, ttl)
-    if len(rdatas) == 1 == len(additional) and rdatas[0][6:] == owner:
+    if len(rdatas) == 1 == len(additional) and additional[0].owner == owner:
         # An endpoint's own name, the commonest of all: the address belongs to the question's name.
-        _, rtype, record_ttl, rdata = additional[0]
-        body = (
-            head + _LENGTHS[len(rdatas[0])] + rdatas[0] + _PREFIX.pack(OWNER, rtype, 1, record_ttl, len(rdata)) + rdata
-        )
-        return Response(_SRV, SPELLS_ZONE, 0, 1, 1, 0, body, None)
-    records = [head + _LENGTHS[len(rdata)] + rdata for rdata in rdatas]
+        (service,) = rdatas
+        _, rtype, address_ttl, address = additional[0]
+        body = _head(_SRV, ttl, len(service)) + service + _head(rtype, address_ttl, len(address)) + address
+        return _new(Response, (_SRV, SPELLS_ZONE, 0, 1, 1, 0, body, None))
+    records = [_head(_SRV, ttl, len(rdata)) + rdata for rdata in rdatas]
     offsets = None
     if len(records) >= MIN_INDEXED:
         offsets = array("I", accumulate(map(len, records[:-1]), initial=0)).tobytes()
@@ -122,7 +127,7 @@ def _render_services(owner: bytes, ttl: int, rdatas: tuple[bytes, ...], addition
         places = _target_places(owner, rdatas)
         for name, rtype, record_ttl, rdata in additional:
             pointer = places.get(name) or _pointer_into(name, places)
-            records.append(pointer + _PREFIX.pack(b"", rtype, 1, record_ttl, len(rdata))[2:] + rdata)
+            records.append(pointer + _head(rtype, record_ttl, len(rdata))[2:] + rdata)
     return Response(
         _SRV,
         SPELLS_ZONE | (0 if offsets is None else INDEXED),

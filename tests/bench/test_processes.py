@@ -1,5 +1,6 @@
 import os
 import sys
+import time
 
 import pytest
 
@@ -16,7 +17,6 @@ from bench.processes import (
     process_tree,
     spawn,
     stop,
-    wait_until,
 )
 
 
@@ -44,6 +44,15 @@ def test_the_tree_of_a_process_has_its_children_and_ends_with_it(tmp_path):
 
     assert process_tree(process.pid) == {}
     assert wait_until(lambda: not any(is_alive(pid) for pid in members), 10)
+
+
+def wait_until(condition, timeout_seconds):
+    deadline = time.monotonic() + timeout_seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 def is_alive(pid):

@@ -1,6 +1,6 @@
 """Asks a server what the conformance data says, and reports every difference.
 
-    python -m tests.conformance.runner [--address A] [--port N] [--manifests DIR] [--transport udp|tcp] [--observe S] FILES...
+    python -m tests.conformance.runner [--address A] [--port N] [--manifests DIR] FILES...
 
 The server already runs, with the Corefile and the objects of the file. With --manifests its objects are put into that
 folder, which the server watches, and changed there step by step; without, only the first step can be asked.
@@ -173,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             folder.apply(scenario.objects)
             cluster = FolderCluster(folder)
         elif scenario.steps:
-            print(f"{scenario.name}: only the first step is asked; the others need --manifests", file=sys.stderr)
+            sys.stderr.write(f"{scenario.name}: only the first step is asked; the others need --manifests\n")
         transports = options.transport or TRANSPORTS
         last = 0 if isinstance(cluster, FixedCluster) else len(scenario.steps)
         asked += sum(len(scenario.queries_at(step, t)) for step in range(last + 1) for t in transports)
@@ -185,8 +185,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             observe_seconds=options.observe,
         ):
             failed += 1
-            print(finding, flush=True)
-    print(f"{asked - failed} passed, {failed} failed")
+            sys.stdout.write(f"{finding}\n")
+    sys.stdout.write(f"{asked - failed} passed, {failed} failed\n")
     return 1 if failed else 0
 
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from types import TracebackType
+from typing import Self
 
 from tests.harness.exchange import MAX_DATAGRAM, TCP, UDP, frame, receive_frame
 
@@ -32,7 +33,7 @@ class FakeNameServer:
         for thread in self._threads:
             thread.start()
 
-    def __enter__(self) -> FakeNameServer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -25,7 +25,7 @@ ZONE = dns.name.from_text("cluster.local.")
 SOA = "cluster.local. 5 IN SOA ns.dns.cluster.local. hostmaster.cluster.local. 1 7200 1800 86400 5"
 OWN_PAYLOAD = 1232
 _HEADER = 12
-_BACKED_TYPES = frozenset({dns.rdatatype.SOA})
+_TRANSFERS = frozenset({dns.rdatatype.AXFR, dns.rdatatype.IXFR})
 
 
 class Fault(Enum):
@@ -107,13 +107,16 @@ class FakeZone:
         question = query.question[0]
         if query.edns > 0 and Fault.IGNORES_EDNS_VERSION not in self._faults:
             reply.set_rcode(dns.rcode.BADVERS)
-        elif question.rdclass != dns.rdataclass.IN and Fault.ANSWERS_ANY_CLASS not in self._faults:
-            reply.set_rcode(dns.rcode.REFUSED)
-        elif question.rdtype in (dns.rdatatype.AXFR, dns.rdatatype.IXFR) or not question.name.is_subdomain(ZONE):
+        elif self._is_refused(question):
             reply.set_rcode(dns.rcode.REFUSED)
         else:
             self._answer(question, reply)
         return self._cut(reply, query, transport)
+
+    def _is_refused(self, question: dns.rrset.RRset) -> bool:
+        if question.rdclass != dns.rdataclass.IN and Fault.ANSWERS_ANY_CLASS not in self._faults:
+            return True
+        return question.rdtype in _TRANSFERS or not question.name.is_subdomain(ZONE)
 
     def _answer(self, question: dns.rrset.RRset, reply: dns.message.Message) -> None:
         reply.flags |= dns.flags.AA

@@ -10,6 +10,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Self
+
+import dns.message
+import dns.rcode
 
 from tests.harness.exchange import TRANSPORTS, Peer, ask
 from tests.harness.places import Place, with_files
@@ -43,7 +47,6 @@ class Server:
         arguments: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         files: Mapping[str, Path] | None = None,
-        keep_stdin_open: bool = False,
         command: Sequence[str] = KDNS,
     ) -> None:
         """`corefile` None leaves the file out; `files` are seen in place of files of the machine."""
@@ -62,9 +65,9 @@ class Server:
         argv += arguments
         if files:
             argv = with_files(argv, files)
-        self._process = place.run(lambda: self._spawn(argv, environment or {}, keep_stdin_open))
+        self._process = place.run(lambda: self._spawn(argv, environment or {}))
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -110,6 +113,16 @@ class Server:
                 START_SECONDS,
             )
 
+    def wait_synced(self, zone: str = "cluster.local.") -> None:
+        """Wait until the server knows the cluster: a name of it is no longer SERVFAIL."""
+        query = dns.message.make_query(f"synced.{zone}", "A", flags=0).to_wire()
+
+        def has_synced() -> bool:
+            reply = self.place.run(lambda: ask(self.peer(), query))
+            return reply is not None and dns.message.from_wire(reply).rcode() == dns.rcode.NXDOMAIN
+
+        wait_until(has_synced, lambda: f"the cluster is known\n{self.said()}", START_SECONDS)
+
     def is_answering(self, peer: Peer, transport: str) -> bool:
         """Whether a query gets a reply; fails at once if the server has ended."""
         if self.returncode is not None:
@@ -143,8 +156,6 @@ class Server:
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
-        if self._process.stdin is not None:
-            self._process.stdin.close()
         kill_all(self.pid, self.place.namespace)
         self.wait_gone()
 
@@ -152,16 +163,14 @@ class Server:
         """The end of both outputs, for a failure's text."""
         return f"stdout: {self.stdout[-2000:]}\nstderr: {self.stderr[-2000:]}"
 
-    def _spawn(
-        self, argv: Sequence[str], environment: Mapping[str, str], keep_stdin_open: bool
-    ) -> subprocess.Popen[bytes]:
+    def _spawn(self, argv: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         base = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
         with self._out.open("wb") as out, self._err.open("wb") as err:
             return subprocess.Popen(
                 argv,
                 cwd=self.directory,
                 env={**base, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **environment},
-                stdin=subprocess.PIPE if keep_stdin_open else subprocess.DEVNULL,
+                stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
                 start_new_session=True,

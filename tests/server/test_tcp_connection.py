@@ -52,8 +52,8 @@ class NotingTransport(asyncio.Transport):
 class Stream:
     """A connection and all around it."""
 
-    def __init__(self) -> None:
-        limits = TcpLimits(connections=10)
+    def __init__(self, messages_in_flight: int = 10) -> None:
+        limits = TcpLimits(connections=10, messages_in_flight=messages_in_flight)
         self.now = 0.0
         self.answerer = FakeStreamAnswerer()
         self.transport = NotingTransport()
@@ -152,6 +152,16 @@ def test_replies_before_a_bad_frame_are_sent() -> None:
     stream.feed(frame(query(1)) + b"\0\0" + frame(query(2)))
     assert bytes(stream.transport.sent) == frame(reply_to(query(1)))
     assert stream.transport.is_closed
+
+
+def test_a_connection_that_is_lost_does_not_stay_in_line_for_the_slow_path() -> None:
+    stream = Stream(messages_in_flight=1)
+    busy = TcpConnection(stream.service, ("192.0.2.2", 40_000))
+    assert stream.service.messages.take(busy, held=0)
+    stream.feed(frame(query(1, b"slow")))
+    assert stream.connection.awaits is Awaits.REPLIES
+    stream.connection.connection_lost(None)
+    assert stream.service.messages.give_back() is None
 
 
 def test_an_ipv4_peer_of_an_ipv6_socket_is_an_ipv4_address() -> None:
