@@ -29,6 +29,9 @@ COREDNS_VERSION = "1.14.7"  # whose behaviour and output kdns follows
 DEFAULT_PORT = 53
 MAX_PORT = 65535
 MAX_WORKERS = 256  # processes; far beyond what one pod is given
+TRUE, FALSE = ("1", "t", "T", "true", "TRUE", "True"), ("0", "f", "F", "false", "FALSE", "False")  # as Go reads them
+SWITCHES = ("plugins", "version", "quiet")  # flags that are there or not; a value comes behind `=`
+OWN = ("manifests", "workers", "help")  # flags shown with two dashes; any may be written with one or two
 
 EXAMPLES = """\
 examples:
@@ -69,15 +72,41 @@ def version_text() -> str:
 
 def plugins_text() -> str:
     """What `-plugins` prints: the directives of this build, sorted."""
-    return "Server types:\n  dns\n\nOther plugins:\n" + "\n".join(f"  dns.{name}" for name in sorted(SETUPS))
+    return "\n".join(sorted(SETUPS))
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse with Go's ways: `-flag`, `--flag` and `-flag=value` alike; exit status 1 for what is wrong."""
+    """argparse that says what is wrong in one line, and exits with 1."""
 
     def error(self, message: str) -> NoReturn:
-        print(f"{message}\n{self.format_usage()}try kdns --help", file=sys.stderr)  # noqa: T201
+        print(message, file=sys.stderr)  # noqa: T201
         raise SystemExit(1)
+
+
+def _split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Flags, each one word with its value, and what Go's flag package leaves: from the first other word on.
+
+    Raises StartError.
+    """
+    flags: list[str] = []
+    left = list(arguments)
+    while left and left[0].startswith("-") and left[0] != "-":
+        word = left.pop(0)
+        if word == "--":
+            break
+        name, equals, value = word.removeprefix("-").removeprefix("-").partition("=")
+        flag = f"--{name}" if name in OWN else f"-{name}"
+        if name in SWITCHES:
+            flags = [kept for kept in flags if kept != flag]
+            if equals and value not in TRUE + FALSE:
+                raise StartError(f'invalid boolean value "{value}" for -{name}: expected true or false')
+            if not equals or value in TRUE:
+                flags.append(flag)
+        elif equals or name in ("h", "help") or not left:
+            flags.append(flag + equals + value)
+        else:
+            flags.append(f"{flag}={left.pop(0)}")
+    return flags, left
 
 
 def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
@@ -91,26 +120,23 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     coredns = parser.add_argument_group("as CoreDNS")
     coredns.add_argument(
         "-conf",
-        "--conf",
         default="",
         metavar="FILE",
         help="the Corefile; `stdin` reads standard input (default: ./Corefile, or a built-in one)",
     )
     coredns.add_argument(
         "-dns.port",
-        "--dns.port",
         "-p",
-        "--p",
         dest="port",
         type=_port,
         default=DEFAULT_PORT,
         metavar="PORT",
         help="port of server blocks that name none (default 53)",
     )
-    coredns.add_argument("-pidfile", "--pidfile", default="", metavar="FILE", help="write the process id there")
-    coredns.add_argument("-plugins", "--plugins", action=_Flag, help="list the directives of this build")
-    coredns.add_argument("-version", "--version", action=_Flag, help="show the version")
-    coredns.add_argument("-quiet", "--quiet", action=_Flag, help="do not print zones and version at start")
+    coredns.add_argument("-pidfile", default="", metavar="FILE", help="write the process id there")
+    coredns.add_argument("-plugins", action="store_true", help="list the directives of this build")
+    coredns.add_argument("-version", action="store_true", help="show the version")
+    coredns.add_argument("-quiet", action="store_true", help="do not print zones and version at start")
     own = parser.add_argument_group("kdns")
     own.add_argument(
         "--manifests",
@@ -124,25 +150,17 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         metavar="N",
         help="worker processes (default: the processors this process may use)",
     )
-    options, extra = parser.parse_known_args(arguments)
-    unknown = [word for word in extra if word.startswith("-") and word != "-"]
+    try:
+        flags, extra = _split_arguments(arguments)
+    except StartError as error:
+        parser.error(str(error))
+    options, unknown = parser.parse_known_args(flags)
     if unknown:
-        parser.error(f"flag provided but not defined: {unknown[0]}")
+        name = unknown[0].partition("=")[0]
+        parser.error(f"flag provided but not defined: {name}; kdns --help lists those there are")
     if extra:
         parser.error(f"extra command line arguments: [{' '.join(extra)}]")
     return options
-
-
-class _Flag(argparse.Action):
-    """A Go boolean: `-x`, `-x=true` or `-x=false`."""
-
-    def __init__(self, option_strings: Sequence[str], dest: str, **settings: object) -> None:
-        super().__init__(option_strings, dest, nargs=0, default=False, help=str(settings.get("help", "")))
-
-    def __call__(
-        self, parser: object, namespace: argparse.Namespace, values: object, option_string: object = None
-    ) -> None:
-        setattr(namespace, self.dest, True)
 
 
 def _port(text: str) -> int:
@@ -187,7 +205,11 @@ def _prepare(options: argparse.Namespace) -> Supervisor:
                 print("\n".join(listener.zone_texts))  # noqa: T201
             print(version_text(), flush=True)  # noqa: T201
 
-    return Supervisor(context, http, on_started)
+    def on_ended() -> None:
+        if options.pidfile:
+            Path(options.pidfile).unlink(missing_ok=True)
+
+    return Supervisor(context, http, on_started, on_ended)
 
 
 def _read_corefile(path: str) -> tuple[str, str]:
@@ -218,4 +240,4 @@ def _write_pidfile(path: Path) -> None:
     try:
         path.write_text(f"{os.getpid()}\n")
     except OSError as error:
-        log.logger().error("could not write pidfile %s: %s", path, os.strerror(error.errno or 0).lower())
+        log.logger().error("Could not write pidfile: open %s: %s", path, os.strerror(error.errno or 0).lower())

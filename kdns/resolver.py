@@ -7,12 +7,14 @@ plugins in the fixed order of `plugins.ORDER`, whatever the order in the file.
 from __future__ import annotations
 
 import random
+import traceback
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from kdns import corefile, log
 from kdns.corefile import Dispenser, ServerBlock, ServerKey
+from kdns.corefile.complaints import one_line
 from kdns.dns import names
 from kdns.dns.codes import Rcode, RRType
 from kdns.dns.query import Verdict, parse_query
@@ -40,7 +42,17 @@ class Listener:
     host: str  # empty: every address
     port: int
     zones: dict[bytes, Block] = field(default_factory=dict)
-    zone_texts: list[str] = field(default_factory=list)
+    keys: list[ServerKey] = field(default_factory=list)
+
+    @property
+    def zone_texts(self) -> list[str]:
+        """What the start tells of it: the zones in order, each behind the warning about its spelling, if any."""
+        found = []
+        for key in sorted(self.keys, key=lambda key: key.zone_text):
+            if warning := corefile.syntax_warning(key):
+                found.append(warning)
+            found.append(f"{key.zone_text}:{key.port}")
+        return found
 
     def block_of(self, qname: bytes, qtype: int) -> Block | None:
         """The block that owns a name: of the longest zone; for DS of the shortest, but for the root."""
@@ -74,9 +86,14 @@ class Resolver:
 
     def background(self) -> list[Callable[[], Coroutine[None, None, None]]]:
         """The work plugins do beside serving; each call makes a task's coroutine."""
-        blocks = {id(block): block for listener in self.listeners for block in listener.zones.values()}
-        runs = [getattr(plugin, "run", None) for block in blocks.values() for _, plugin in block.plugins]
+        runs = [getattr(plugin, "run", None) for plugin in self._plugins()]
         return [run for run in runs if run is not None]
+
+    def flush(self) -> None:
+        """Have plugins tell what they have kept back so far; for the end of the service."""
+        for plugin in self._plugins():
+            if (flush := getattr(plugin, "flush", None)) is not None:
+                flush()
 
     async def answer(
         self, listener: Listener, message: bytes, client: tuple[str, int], *, stream: bool, chance: int | None = None
@@ -97,6 +114,10 @@ class Resolver:
         chance = random.getrandbits(64) if chance is None else chance
         return render(query, reply, stream=stream, chance=chance)
 
+    def _plugins(self) -> list[Plugin]:
+        blocks = {id(block): block for listener in self.listeners for block in listener.zones.values()}
+        return [plugin for block in blocks.values() for _, plugin in block.plugins]
+
 
 def build(blocks: Sequence[ServerBlock], surroundings: Surroundings, default_port: int) -> Resolver:
     """Set up every directive of every block, directive by directive in the fixed order. Raises CorefileError."""
@@ -111,9 +132,7 @@ def build(blocks: Sequence[ServerBlock], surroundings: Surroundings, default_por
             place = (key.transport, "", key.port)
             listener = listeners.setdefault(place, Listener(*place))
             listener.zones[key.zone] = chain
-            listener.zone_texts.append(f"{key.zone_text}:{key.port}")
-            if warning := corefile.syntax_warning(key):
-                listener.zone_texts.append(warning)
+            listener.keys.append(key)
     return Resolver(tuple(listeners.values()), surroundings)
 
 
@@ -133,7 +152,7 @@ def _set_up(block: ServerBlock, keys: Sequence[ServerKey], surroundings: Surroun
         try:
             plugin = setup(Setup(Dispenser(tokens), zones, surroundings))
         except CorefileError as error:
-            raise CorefileError(f"plugin/{name}: {error}") from error
+            raise CorefileError(one_line(f"plugin/{name}: {error}"), hint=error.hint) from error
         if plugin is not None:
             plugins.append((name, plugin))
     return Block(tuple(plugins), _chain(plugins) if block.directives else None)
@@ -164,8 +183,17 @@ async def _resolve(listener: Listener, request: Request) -> Reply:
     except ServeError as error:
         return refusal(error.rcode)
     except Exception as error:
-        log.logger().error('Recovered from panic in server: "dns://:%d" %r', listener.port, error)
+        culprit = _raised_in(block, error)
+        log.logger().error('Recovered from panic in server: "dns://:%d" %s%r', listener.port, culprit, error)
         return refusal(Rcode.SERVFAIL)
+
+
+def _raised_in(block: Block, error: Exception) -> str:
+    """`plugin/NAME: ` of the innermost plugin an error went through; nothing where it went through none."""
+    names_of = {id(plugin): f"plugin/{name}: " for name, plugin in block.plugins}
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    found = [names_of[id(frame.f_locals.get("self"))] for frame in frames if id(frame.f_locals.get("self")) in names_of]
+    return found[-1] if found else ""
 
 
 def _table_routes(block: Block) -> list[Route]:

@@ -42,7 +42,7 @@ def read_documents(text: bytes, is_json: bool = False) -> list[Document]:
     """The documents of a file. Raises ManifestError, with document, line and column, where one does not parse."""
     if text.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[") or is_json:
         try:
-            return [Document(1, msgspec.json.decode(text))]
+            return [Document(1, _read_list(text) or msgspec.json.decode(text))]
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass  # several values one after the other, YAML in flow style, or broken: whoever reads it next says
         try:
@@ -51,6 +51,37 @@ def read_documents(text: bytes, is_json: bool = False) -> list[Document]:
             if is_json:
                 raise
     return _read_yaml(text)
+
+
+class _List(msgspec.Struct):
+    """A list of objects whose items are still text."""
+
+    kind: str
+    items: list[msgspec.Raw]
+    api_version: str | None = msgspec.field(name="apiVersion", default=None)
+
+
+def _read_list(text: bytes) -> dict[str, Any] | None:
+    """A Kubernetes list with its items as `msgspec.Raw`, or None where the text is something else.
+
+    Read one by one, the items of a large cluster need no memory beside the text; read at once they leave the heap as
+    large as they were all together, long after they are gone.
+    """
+    try:
+        found = msgspec.json.decode(text, type=_List)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return {"kind": found.kind, "apiVersion": found.api_version, "items": found.items}
+
+
+def read_item(item: Any) -> Any:
+    """An item of a list, parsed where it was still text. Raises ManifestError."""
+    if not isinstance(item, msgspec.Raw):
+        return item
+    try:
+        return msgspec.json.decode(item)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ManifestError(f"not JSON: {error}") from error
 
 
 def _read_json(text: bytes) -> list[Document]:

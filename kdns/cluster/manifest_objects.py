@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from kdns.cluster.cuts import quote
-from kdns.cluster.documents import read_documents
+from kdns.cluster.documents import read_documents, read_item
 from kdns.cluster.objects import Event, Kind, Service, ServiceType
 from kdns.cluster.raw import decode, identify
 from kdns.cluster.workloads import (
@@ -70,7 +70,7 @@ class Content:
     ignored: int = 0
 
 
-def read_objects(text: bytes, is_json: bool, before: Mapping[Key, Held]) -> Content:
+def read_objects(text: bytes, is_json: bool, before: Mapping[Key, Held], keeps_pod_names: bool = True) -> Content:
     """The objects of a file; of one that is damaged, what the file held `before`.
 
     Raises ManifestError where the text itself does not parse: then all that was held before stands.
@@ -91,10 +91,10 @@ def read_objects(text: bytes, is_json: bool, before: Mapping[Key, Held]) -> Cont
                 if (raw["kind"], raw["apiVersion"]) == ("Endpoints", "v1"):
                     content.problems.append(f"{place}: {ENDPOINTS_HINT}")
             elif identify(kind, raw) is None:
-                content.problems += [f"{place}: {problem}" for problem in decode(kind, raw).problems]
+                content.problems += [f"{place}: {problem}" for problem in decode(kind, raw, keeps_pod_names).problems]
                 unclear.add(kind)
             else:
-                _take(content, kind, raw, place, before)
+                _take(content, kind, raw, place, before, keeps_pod_names)
     # Damage to the kind or the name hides which object it was: keep what it may have been and would otherwise go.
     for key, held in before.items():
         if key not in content.objects and (key.kind in unclear or (key.namespace, key.name) in unclear):
@@ -102,11 +102,13 @@ def read_objects(text: bytes, is_json: bool, before: Mapping[Key, Held]) -> Cont
     return content
 
 
-def _take(content: Content, kind: Kind, raw: Any, place: str, before: Mapping[Key, Held]) -> None:
+def _take(
+    content: Content, kind: Kind, raw: Any, place: str, before: Mapping[Key, Held], keeps_pod_names: bool
+) -> None:
     identity = identify(kind, raw)
     assert identity is not None
     key = Key(kind, *identity)
-    event, problems = decode(kind, raw)
+    event, problems = decode(kind, raw, keeps_pod_names)
     content.problems += [f"{place}: {problem}" for problem in problems]
     held = before.get(key)
     if event is None and problems:
@@ -147,7 +149,11 @@ def _objects_in(value: Any, place: str) -> Iterator[tuple[str, Any]]:
     if not isinstance(kind, str) or not kind.endswith("List") or not isinstance(items, list | None):
         yield place, value
         return
-    for index, item in enumerate(items or ()):
+    for index, text in enumerate(items or ()):
+        try:
+            item = read_item(text)
+        except ManifestError as error:
+            raise ManifestError(f"{place}, items[{index}]: {error}") from error
         if isinstance(item, dict) and "kind" not in item and kind != "List":
             # What an API server lists carries its kind only once.
             item = {"apiVersion": value.get("apiVersion"), "kind": kind.removesuffix("List"), **item}

@@ -29,9 +29,13 @@ Report = Callable[[str], None]
 
 
 class ManifestSource:
-    """Events from manifests: `load` once, then `watch`, or `poll` where the caller keeps the time."""
+    """Events from manifests: `load` once, then `watch`, or `poll` where the caller keeps the time.
 
-    def __init__(self, path: str, report: Report | None = None) -> None:
+    Without `keeps_pod_names` endpoints lose their targetRef.name, which only the option `endpoint_pod_names` asks for.
+    """
+
+    def __init__(self, path: str, report: Report | None = None, *, keeps_pod_names: bool = True) -> None:
+        self._keeps_pod_names = keeps_pod_names
         self._files = ManifestFiles(path)
         self._objects = _ObjectsOfFiles()
         self._log = plugin_logger("kubernetes")
@@ -92,7 +96,7 @@ class ManifestSource:
         path = self._files.full_path(name)
         try:
             text = self._files.read(name)
-            content = read_objects(text, name.endswith(".json"), self._objects.of_file(path))
+            content = read_objects(text, name.endswith(".json"), self._objects.of_file(path), self._keeps_pod_names)
         except ManifestError as error:
             raise ManifestError(f"{path}: {error}") from error
         for problem in content.problems:

@@ -50,24 +50,24 @@ class Decoded(NamedTuple):
     problems: tuple[str, ...] = ()
 
 
-def decode(kind: Kind, raw: object) -> Decoded:
+def decode(kind: Kind, raw: object, keeps_pod_names: bool = True) -> Decoded:
     """Cut an object parsed from JSON or YAML; never raises."""
     try:
-        return _decode_shape(kind, msgspec.convert(raw, shapes.TYPES[kind]), [])
+        return _decode_shape(kind, msgspec.convert(raw, shapes.TYPES[kind]), [], keeps_pod_names)
     except msgspec.ValidationError:
-        return _decode_damaged(kind, raw)
+        return _decode_damaged(kind, raw, keeps_pod_names)
 
 
-def decode_json(kind: Kind, text: bytes) -> Decoded:
+def decode_json(kind: Kind, text: bytes, keeps_pod_names: bool = True) -> Decoded:
     """Cut an object from its JSON text; never raises."""
     try:
         try:
             shape = _DECODERS[kind].decode(text)
         except msgspec.ValidationError:
-            return _decode_damaged(kind, msgspec.json.decode(text))
+            return _decode_damaged(kind, msgspec.json.decode(text), keeps_pod_names)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return Decoded(None, (f"{kind.value}: met {quote(text.decode('ascii', 'replace'))}, expected JSON: {error}",))
-    return _decode_shape(kind, shape, [])
+    return _decode_shape(kind, shape, [], keeps_pod_names)
 
 
 def identify(kind: Kind, raw: object) -> tuple[str, str] | None:
@@ -100,7 +100,7 @@ def explain(error: msgspec.ValidationError, below: str = "") -> str:
     return f"{field or 'object'}: {met}expected {expected}".replace("`", "")
 
 
-def _decode_shape(kind: Kind, shape: shapes.RawObject, problems: list[str]) -> Decoded:
+def _decode_shape(kind: Kind, shape: shapes.RawObject, problems: list[str], keeps_pod_names: bool) -> Decoded:
     metadata = shape.metadata or shapes.RawMetadata()
     namespace = "" if kind is Kind.NAMESPACE else intern(metadata.namespace or DEFAULT_NAMESPACE)
     name = metadata.name or ""
@@ -111,18 +111,22 @@ def _decode_shape(kind: Kind, shape: shapes.RawObject, problems: list[str]) -> D
         if kind is Kind.POD and metadata.deletion_timestamp is not None:
             return Decoded(None)
         labels = {key: label_text(value) for key, value in (metadata.labels or {}).items()}
-        made = _cut(kind, shape, namespace, name, labels, problems)
+        if isinstance(shape, shapes.RawEndpointSlice):
+            made: ClusterObject | None = cuts.cut_slice(shape, namespace, name, labels, problems, keeps_pod_names)
+        else:
+            made = _cut(shape, namespace, name, problems)
     except ManifestError as error:
         return Decoded(None, _told(kind, (namespace, name), [*problems, str(error)]))
     return Decoded(Event(kind, namespace, name, made, labels), _told(kind, (namespace, name), problems))
 
 
 def _cut(
-    kind: Kind, shape: shapes.RawObject, namespace: str, name: str, labels: dict[str, str], problems: list[str]
+    shape: shapes.RawPod | shapes.RawService | shapes.RawServiceImport | shapes.RawNamespace,
+    namespace: str,
+    name: str,
+    problems: list[str],
 ) -> ClusterObject | None:
     match shape:
-        case shapes.RawEndpointSlice():
-            return cuts.cut_slice(shape, namespace, name, labels, problems)
         case shapes.RawPod():
             return cuts.cut_pod(shape, namespace, name)
         case shapes.RawService():
@@ -133,14 +137,14 @@ def _cut(
             return cuts.cut_namespace(name)
 
 
-def _decode_damaged(kind: Kind, raw: object) -> Decoded:
+def _decode_damaged(kind: Kind, raw: object, keeps_pod_names: bool) -> Decoded:
     """Decode without the list elements that are not what they should be."""
     problems: list[str] = []
     try:
         shape = msgspec.convert(_without_damage(kind, raw, problems), shapes.TYPES[kind])
     except msgspec.ValidationError as error:
         return Decoded(None, _told(kind, identify(kind, raw), [*problems, explain(error)]))
-    return _decode_shape(kind, shape, problems)
+    return _decode_shape(kind, shape, problems, keeps_pod_names)
 
 
 def _without_damage(kind: Kind, raw: object, problems: list[str]) -> object:

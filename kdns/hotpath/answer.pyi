@@ -1,11 +1,11 @@
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, disjoint_base
 
 from kdns.hotpath.table import Table
 
-class Route(Protocol):
+class _Route(Protocol):
     @property
     def suffix(self) -> bytes: ...
     @property
@@ -29,10 +29,11 @@ class Route(Protocol):
     @property
     def zone_length(self) -> int: ...
 
+@disjoint_base
 class Responder:
-    def __init__(
-        self, routes: Sequence[Route], *, passes_other_classes: bool = False, counters: Buffer | None = None
-    ) -> None: ...
+    def __new__(
+        cls, routes: Sequence[_Route], *, passes_other_classes: bool = False, counters: Buffer | None = None
+    ) -> Self: ...
     def set_table(self, table: Table | None) -> None: ...
     def respond_once(
         self, packet: Buffer, *, stream: bool = False, chance: int | None = None

@@ -1,14 +1,19 @@
 from collections.abc import Sequence
 from typing import Self
 
+from typing_extensions import disjoint_base
+
 from kdns.errors import TableError
 
 MAX_LOAD: float
 
+@disjoint_base
 class Table:
-    fd: int
-    writable: bool
-    def __init__(self, fd: int, writable: bool = False) -> None: ...
+    @property
+    def fd(self) -> int: ...
+    @property
+    def writable(self) -> bool: ...
+    def __new__(cls, fd: int, writable: bool = False) -> Self: ...
     def lookup(
         self, name: bytes, qtype: int, view: int
     ) -> tuple[int, int, int, int, int, int, bytes, list[int] | None] | None: ...

@@ -1,7 +1,12 @@
+from typing import Self
+
+from typing_extensions import disjoint_base
+
 from kdns.hotpath.answer import Responder
 
+@disjoint_base
 class UdpSocket:
-    def __init__(self, fd: int, responder: Responder, wildcard: bool) -> None: ...
+    def __new__(cls, fd: int, responder: Responder, wildcard: bool) -> Self: ...
     def receive(self) -> list[tuple[bytes, bytes, bytes]] | None: ...
     def send(self, reply: bytes, peer: bytes, control: bytes) -> bool: ...
 

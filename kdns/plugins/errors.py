@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import traceback
 from dataclasses import dataclass, field
 
 from kdns import log
@@ -30,14 +31,10 @@ class Consolidation:
     show_first: bool = False
     count: int = field(default=0, init=False)
 
-    def note(self, text: str) -> bool:
+    def note(self) -> bool:
         """Count an error; whether it opens a period."""
         self.count += 1
-        if self.count > 1:
-            return False
-        if self.show_first:
-            _write(self.level, text)
-        return True
+        return self.count == 1
 
     def report(self) -> None:
         """Tell of the period that ends."""
@@ -52,8 +49,9 @@ class Errors:
 
     transparent = True
 
-    def __init__(self, consolidations: list[Consolidation]) -> None:
+    def __init__(self, consolidations: list[Consolidation], stacktrace: bool = False) -> None:
         self._consolidations = consolidations
+        self._stacktrace = stacktrace
 
     async def serve(self, request: Request, next_handler: Handler) -> Reply:
         """Hand on; an error is logged and goes on to the server, which answers for it."""
@@ -62,16 +60,25 @@ class Errors:
         except ServeError as error:
             self._log(request, error)
             raise
+        except Exception:
+            if self._stacktrace:
+                _LOG.error("%s", traceback.format_exc().rstrip())
+            raise
 
     def _log(self, request: Request, error: ServeError) -> None:
-        text = str(error)
+        """One line, unless a consolidation counts the error instead: the first whose pattern it meets."""
+        text, level = str(error), "error"
         for consolidation in self._consolidations:
             if consolidation.pattern.search(text):
-                if consolidation.note(text):
+                opens_period = consolidation.note()
+                if opens_period:
                     asyncio.get_running_loop().call_later(consolidation.period_seconds, consolidation.report)
-                return
+                if not opens_period or not consolidation.show_first:
+                    return
+                level = consolidation.level
+                break
         query = request.query
-        _LOG.error("%d %s %s: %s", error.rcode, names.to_text(query.qname), type_text(query.qtype), text)
+        _write(level, f"{error.rcode} {names.to_text(query.qname)} {type_text(query.qtype)}: {text}")
 
     def flush(self) -> None:
         """Tell of the periods that are open; at shutdown."""
@@ -84,7 +91,7 @@ def setup(setup: Setup) -> Errors:
     """`errors [stdout] { stacktrace; consolidate DURATION REGEX [LEVEL] [show_first] }`, once per block."""
     directive = setup.directive
     consolidations: list[Consolidation] = []
-    seen = False
+    seen = stacktrace = False
     while directive.next():
         if seen:
             raise CorefileError("this plugin can only be used once per Server Block")
@@ -93,17 +100,16 @@ def setup(setup: Setup) -> Errors:
         if len(arguments) > 1:
             raise directive.arg_error()
         if arguments and arguments[0] != "stdout":
-            raise CorefileError(f"invalid log file: {arguments[0]}")
+            raise directive.error(f"invalid log file: {arguments[0]}")
         while directive.next_block():
             match directive.val:
                 case "consolidate":
                     consolidations.append(_parse_consolidate(setup))
                 case "stacktrace":
-                    if directive.remaining_args():
-                        raise directive.arg_error()
+                    stacktrace = True
                 case unknown:
                     raise directive.syntax_error(f"Unknown field {unknown}")
-    return Errors(consolidations)
+    return Errors(consolidations, stacktrace)
 
 
 def _parse_consolidate(setup: Setup) -> Consolidation:
@@ -120,20 +126,20 @@ def _parse_consolidate(setup: Setup) -> Consolidation:
     try:
         pattern = re.compile(arguments[1])
     except re.error as error:
-        raise directive.error(f"error parsing regexp {arguments[1]!r}: {error}") from error
-    consolidation = Consolidation(period, pattern)
-    options = arguments[2:]
-    if options and options[0] != "show_first":
-        if options[0] not in LEVELS:
-            raise directive.error(f"unknown log level {options[0]!r} in consolidate option")
-        consolidation.level = options.pop(0)
-    if options:
-        if options != ["show_first"]:
-            raise directive.error(
-                f"unknown option {options[-1]!r} in consolidate, expected show_first behind the level"
-            )
-        consolidation.show_first = True
-    return consolidation
+        raise directive.error(f"error parsing regexp: {error}: `{arguments[1]}`") from error
+    level, show_first = "", False
+    for option in arguments[2:]:
+        if option == "show_first":
+            show_first = True
+        elif option not in LEVELS:
+            raise directive.error(f"unknown option in consolidate: {option}")
+        elif level:
+            raise directive.error("multiple log levels specified in consolidate")
+        elif show_first:
+            raise directive.error("log level must come before show_first in consolidate")
+        else:
+            level = option
+    return Consolidation(period, pattern, level or "error", show_first)
 
 
 def _write(level: str, text: str) -> None:

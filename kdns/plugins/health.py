@@ -22,7 +22,7 @@ def setup(setup: Setup) -> None:
             address = check_address(arguments[0])
         while directive.next_block():
             if directive.val != "lameduck":
-                raise directive.arg_error()
+                raise directive.unknown_property(("lameduck",))
             arguments = directive.remaining_args()
             if len(arguments) != 1:
                 raise directive.arg_error()

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 
 from kdns import log
-from kdns.corefile import parse_duration
+from kdns.corefile import format_duration, parse_duration
 from kdns.dns import names
 from kdns.dns.codes import Rcode, RRType
 from kdns.dns.compression import write_body
@@ -27,6 +28,7 @@ from kdns.plugins.plugin import Handler, Request, Setup
 DEFAULT_RELOAD = 30.0  # seconds between looks at the weight file, as CoreDNS
 MAX_WEIGHT = 255
 
+_WEIGHT = re.compile(r"0*[0-9]{1,3}")
 _ADDRESS_TYPES = frozenset({RRType.A, RRType.AAAA})
 _LOG = log.plugin_logger("loadbalance")
 
@@ -35,7 +37,7 @@ Orderer = Callable[[bytes, list[Record]], list[Record]]
 
 
 class RoundRobin:
-    """Starts address records at a random one; those of preferred networks come first."""
+    """Starts address records at a random one; those of preferred networks come first, network by network."""
 
     def __init__(self, prefer: Networks = ()) -> None:
         self._prefer = prefer
@@ -52,7 +54,7 @@ class RoundRobin:
 
     def _preferred_first(self, owner: bytes, addresses: list[Record]) -> list[Record]:
         random.shuffle(addresses)
-        return sorted(addresses, key=lambda record: not _is_in(record.rdata, self._prefer))
+        return sorted(addresses, key=lambda record: _first_network(record.rdata, self._prefer))
 
 
 @dataclass(slots=True)
@@ -79,11 +81,11 @@ class Weighted:
             self.reload()
 
     def load(self) -> None:
-        """Read the file. Raises CorefileError where it cannot be read or holds something else."""
+        """Read the file. Raises OSError where it cannot be read, CorefileError where it holds something else."""
+        status = self.path.stat()
         try:
-            status = self.path.stat()
             text = self.path.read_text()
-        except (OSError, UnicodeDecodeError) as error:
+        except UnicodeDecodeError as error:
             raise CorefileError(f"weight file {self.path}: {error}") from error
         self._weights = _parse_weights(text, self.path)
         self._seen = (status.st_mtime_ns, status.st_size)
@@ -98,9 +100,7 @@ class Weighted:
             _LOG.warning("%s; the weights read before stay", error)
 
     def _drawn_first(self, owner: bytes, addresses: list[Record]) -> list[Record]:
-        weights = self._weights.get(names.lower(owner))
-        if weights is None:
-            return addresses
+        weights = self._weights.get(names.lower(owner), {})
         drawn = random.choices(range(len(addresses)), [weights.get(record.rdata, 1) for record in addresses])[0]  # noqa: S311 - load is spread
         return [addresses[drawn], *addresses[:drawn], *addresses[drawn + 1 :]]
 
@@ -123,7 +123,7 @@ def setup(setup: Setup) -> RoundRobin | Weighted:
                 raise directive.error("unexpected argument(s)")
             plugin = _parse_weighted(setup, arguments[1])
         else:
-            raise directive.error(f"unknown policy: {policy}")
+            raise CorefileError(f"unknown policy: {policy}")
     return plugin
 
 
@@ -132,17 +132,21 @@ def _parse_round_robin(setup: Setup) -> RoundRobin:
     networks: list[tuple[int, int, int]] = []
     while directive.next_block():
         if directive.val != "prefer":
-            raise directive.error(f"unknown property '{directive.val}'")
-        arguments = directive.remaining_args()
-        if not arguments:
-            raise directive.arg_error()
-        for text in arguments:
+            raise directive.unknown_property(("prefer",))
+        for text in directive.remaining_args():
             try:
-                network = ip_network(text, strict=False)
+                network = _parse_cidr(text)
             except ValueError as error:
-                raise directive.error(f"invalid CIDR '{text}'") from error
+                raise directive.error(f'invalid CIDR "{text}": invalid CIDR address: {text}') from error
             networks.append((network.max_prefixlen // 8, int(network.network_address), int(network.netmask)))
     return RoundRobin(tuple(networks))
+
+
+def _parse_cidr(text: str) -> IPv4Network | IPv6Network:
+    """A network with its prefix length: a bare address or a netmask is none. Raises ValueError."""
+    if not text.rpartition("/")[2].isdecimal() or "/" not in text:
+        raise ValueError(text)
+    return ip_network(text, strict=False)
 
 
 def _parse_weighted(setup: Setup, file_name: str) -> Weighted:
@@ -150,16 +154,27 @@ def _parse_weighted(setup: Setup, file_name: str) -> Weighted:
     reload_seconds = DEFAULT_RELOAD
     while directive.next_block():
         if directive.val != "reload":
-            raise directive.error(f"unknown property '{directive.val}'")
+            raise directive.unknown_property(("reload",))
         arguments = directive.remaining_args()
-        if len(arguments) != 1:
-            raise directive.error("missing reload duration (use '0s' to disable reload)")
+        if not arguments:
+            raise directive.error("reload duration value is missing")
+        if len(arguments) > 1:
+            raise directive.error("unexpected argument")
         try:
             reload_seconds = parse_duration(arguments[0])
         except CorefileError as error:
             raise directive.error(f"invalid reload duration '{arguments[0]}'") from error
+        if reload_seconds < 0:
+            raise directive.error(f"invalid reload duration '{arguments[0]}'")
     plugin = Weighted(Path(file_name), reload_seconds)
-    plugin.load()
+    try:
+        plugin.load()
+    except OSError as error:
+        if not reload_seconds:
+            raise CorefileError(f"weight file open error: {error}") from error
+        _LOG.warning(
+            "Failed to open weight file: %s. Will try again in %s", error, format_duration(reload_seconds)
+        )  # fmt: skip
     return plugin
 
 
@@ -171,15 +186,15 @@ def _parse_weights(text: str, path: Path) -> dict[bytes, dict[bytes, int]]:
         words = line.split("#", 1)[0].split()
         if not words:
             continue
-        if len(words) == 1:
+        if len(words) == 1 and names.pack_address(words[0]) is None:
             try:
                 current = weights.setdefault(names.from_text(words[0]), {})
             except FormatError as error:
                 raise CorefileError(f"weight file {path}:{number}: {error}") from error
             continue
         address = names.pack_address(words[0])
-        weight = int(words[1]) if words[1].isdigit() else 0
-        if current is None or len(words) > 2 or address is None or not 1 <= weight <= MAX_WEIGHT:
+        weight = int(words[1]) if len(words) == 2 and _WEIGHT.fullmatch(words[1]) else 0
+        if current is None or address is None or not 1 <= weight <= MAX_WEIGHT:
             raise CorefileError(
                 f"weight file {path}:{number}: met {line.strip()!r}, "
                 f"expected a name, or below one an IP address and a weight from 1 to {MAX_WEIGHT}"
@@ -188,9 +203,13 @@ def _parse_weights(text: str, path: Path) -> dict[bytes, dict[bytes, int]]:
     return weights
 
 
-def _is_in(address: bytes, networks: Networks) -> bool:
+def _first_network(address: bytes, networks: Networks) -> int:
+    """The index of the first network that holds `address`; behind the last one where none does."""
     value = int(ip_address(address))
-    return any(len(address) == size and value & mask == network for size, network, mask in networks)
+    for index, (size, network, mask) in enumerate(networks):
+        if len(address) == size and value & mask == network:
+            return index
+    return len(networks)
 
 
 def _reorder(request: Request, reply: Reply, order: Orderer) -> Reply:

@@ -72,6 +72,14 @@ class BackgroundPlugin(Plugin, Protocol):
         ...
 
 
+class FlushingPlugin(Plugin, Protocol):
+    """A plugin that keeps something back for a while."""
+
+    def flush(self) -> None:
+        """Tell of it now: the service ends."""
+        ...
+
+
 class TablePlugin(Plugin, Protocol):
     """A plugin whose answers stand in the response table."""
 

@@ -25,13 +25,13 @@ def setup(setup: Setup) -> None:
             address = check_address(arguments[0])
         while directive.next_block():
             if directive.val != "monitor":
-                raise directive.arg_error()
+                raise directive.unknown_property(("monitor",))
             arguments = directive.remaining_args()
             if len(arguments) != 1:
                 raise directive.arg_error()
             if arguments[0] not in MONITORS:
                 raise directive.error(
-                    f"monitor type '{arguments[0]}' not supported, expected until-ready or continuously"
+                    f"monitor type '{arguments[0]}' not supported", hint=f"expected {' or '.join(MONITORS)}"
                 )
             continuously = MONITORS[arguments[0]]
     ready = setup.surroundings.ready

@@ -41,7 +41,7 @@ class HttpEndpoints:
     @property
     def lameduck_seconds(self) -> float:
         """How long to linger before the end."""
-        return max((settings.lameduck_seconds for settings in self.surroundings.health), default=0.0)
+        return max([0.0, *(settings.lameduck_seconds for settings in self.surroundings.health)])
 
     @property
     def lameduck_text(self) -> str:

@@ -68,7 +68,7 @@ class Informer:
     async def _follow(self) -> None:
         if self._manifests == "-":
             os.lseek(0, 0, os.SEEK_SET)  # a former informer may have read it
-        source = ManifestSource(self._manifests)
+        source = ManifestSource(self._manifests, keeps_pod_names=any(view.endpoint_pod_names for view in self._views))
         try:
             events = source.load()
         except ManifestError as error:

@@ -41,10 +41,9 @@ class ListenerSockets:
 def bind_listener(host: str, port: int, workers: int) -> ListenerSockets:
     """Bind one listener for so many workers. Raises StartError with the address and the reason."""
     families = _families(host)
-    return ListenerSockets(
-        tuple(_bind_worker(families, port, socket.SOCK_DGRAM) for _ in range(workers)),
-        tuple(_bind_worker(families, port, socket.SOCK_STREAM) for _ in range(workers)),
-    )
+    # TCP first: it is the one CoreDNS names where neither can be had.
+    tcp = tuple(_bind_worker(families, port, socket.SOCK_STREAM) for _ in range(workers))
+    return ListenerSockets(tuple(_bind_worker(families, port, socket.SOCK_DGRAM) for _ in range(workers)), tcp)
 
 
 def _families(host: str) -> list[tuple[socket.AddressFamily, str]]:
@@ -88,10 +87,10 @@ def _bind(family: socket.AddressFamily, host: str, port: int, kind: socket.Socke
             bound.listen(TCP_BACKLOG)
     except OSError as error:
         bound.close()
-        transport = "udp" if kind == socket.SOCK_DGRAM else "tcp"
+        listen = "ListenPacket: listen udp" if kind == socket.SOCK_DGRAM else "Listen: listen tcp"
         shown = "" if wildcard else f"[{host}]" if is_v6 else host
         reason = os.strerror(error.errno or 0).lower()
-        raise StartError(f"Listen: listen {transport} {shown}:{port}: bind: {reason}{_advice(error)}") from error
+        raise StartError(f"{listen} {shown}:{port}: bind: {reason}{_advice(error)}") from error
     return DnsSocket(bound, is_v6, wildcard)
 
 

@@ -73,6 +73,7 @@ class Supervisor:
     context: ServerContext
     http: HttpEndpoints
     on_started: Callable[[], None]
+    on_ended: Callable[[], None] = lambda: None
     _children: dict[int, Child] = field(default_factory=dict)
     _backoff: dict[Role, _Backoff] = field(default_factory=lambda: {role: _Backoff() for role in Role})
     _table_fd: int | None = None
@@ -91,6 +92,7 @@ class Supervisor:
             self._fork(role, loop)
         loop.run_until_complete(self.http.aclose())
         loop.close()
+        self.on_ended()
         if self._failure is not None:
             print(self._failure, file=sys.stderr)  # noqa: T201 - a start that fails says why, bare, as CoreDNS does
             return 1
@@ -159,7 +161,7 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGCHLD, self._on_child_end, loop)
         loop.add_signal_handler(signal.SIGTERM, self._on_end_signal, loop, signal.SIGTERM)
         loop.add_signal_handler(signal.SIGINT, self._on_end_signal, loop, signal.SIGINT)
-        loop.add_signal_handler(signal.SIGQUIT, self._quit)
+        loop.add_signal_handler(signal.SIGQUIT, self._quit, 0, "SIGQUIT: Quitting process immediately")
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
         loop.add_signal_handler(
@@ -231,7 +233,7 @@ class Supervisor:
     def _on_end_signal(self, loop: asyncio.AbstractEventLoop, number: signal.Signals) -> None:
         if self._ending is not None:
             if number == signal.SIGINT:
-                self._quit(status=2)
+                self._quit(2, "SIGINT: Force quit")
             return
         log.logger().info("%s: Shutting down servers then terminating", number.name)
         self._begin_end(loop, self.http.lameduck_seconds)
@@ -255,8 +257,10 @@ class Supervisor:
         for child in self._children.values():
             os.kill(child.pid, signal.SIGKILL)
 
-    def _quit(self, status: int = 0) -> None:
+    def _quit(self, status: int, text: str) -> None:
         """End at once; the children go with this process."""
+        log.logger().info("%s", text)
+        self.on_ended()
         sys.stdout.flush()
         os._exit(status)
 

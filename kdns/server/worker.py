@@ -49,6 +49,7 @@ class Worker:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*(listener.aclose(drain_seconds) for listener in self._listeners))
+        self._context.resolver.flush()
 
     def _on_message(self) -> None:
         try:

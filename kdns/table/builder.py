@@ -59,6 +59,8 @@ class TableBuilder:
         """Put all nodes of a view into a table nobody reads yet."""
         for node in nodes:
             self._apply(view, node)
+        if self._is_wasteful():
+            self._begin_generation()
 
     def publish(self, view: int, nodes: Iterable[Node]) -> int:
         """Apply changed nodes, in their order, one at a time; how many of them changed the table."""

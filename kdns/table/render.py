@@ -25,6 +25,7 @@ HAS_PORTS = 8
 HAS_SERIAL = 16
 INDEXED = 32
 
+MAX_RECORDS = 65535  # in a section (RFC 1035, 4.1.1: the counts have 16 bits); an answer with more loses the rest
 MAX_SOA_TTL = 300  # seconds; CoreDNS caps the SOA record's own TTL, not its minimum
 SOA_REFRESH, SOA_RETRY, SOA_EXPIRE = 7200, 1800, 86400  # seconds, as CoreDNS writes them
 
@@ -59,6 +60,8 @@ def render_node(node: Node) -> tuple[int, list[Response] | None]:
 def render_answer(owner: bytes, answer: Answer) -> Response:
     """The response of `owner` for one type."""
     rtype, ttl, rdatas, chain, additional, leaves_zone = answer
+    if len(rdatas) + len(chain) > MAX_RECORDS or len(additional) > MAX_RECORDS:
+        rdatas, additional = rdatas[: MAX_RECORDS - len(chain)], additional[:MAX_RECORDS]
     if not chain:
         if rtype in (_A, _AAAA):
             return _render_addresses(rtype, ttl, rdatas)

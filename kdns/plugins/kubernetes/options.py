@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -16,6 +17,9 @@ from kdns.plugins.plugin import Setup
 
 MAX_TTL = 3600  # seconds, as CoreDNS
 DEFAULT_STARTUP_TIMEOUT = 5.0  # seconds, as CoreDNS
+
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+_FLOAT = re.compile(r"[+-]?([0-9]{1,18}(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,2})?")
 
 _LOG = log.plugin_logger("kubernetes")
 
@@ -84,16 +88,18 @@ def _parse(setup: Setup) -> _Stanza:
     while directive.next_block():
         parse = OPTIONS.get(directive.val)
         if parse is None:
-            raise directive.error(f"unknown property '{directive.val}'")
+            raise directive.unknown_property(OPTIONS)
         parse(stanza)
     view = stanza.view
     if view.namespaces and view.namespace_labels is not None:
         raise directive.error("namespaces and namespace_labels cannot both be set")
     for zone in view.multicluster:
         if zone not in zones:
-            raise directive.error(f"is not authoritative for the multicluster zone {names.to_text(zone)}")
+            served = " ".join(map(names.to_text, zones))
+            text = f"is not authoritative for the multicluster zone {names.to_text(zone)}"
+            raise directive.error(f"{text} (authoritative zones: [{served}])")
     if view.zonal and view.noendpoints:
-        raise directive.error("zonal and noendpoints cannot both be set")
+        raise directive.error("zonal requires the endpoint cache; remove noendpoints")
     return stanza
 
 
@@ -142,12 +148,14 @@ def _limit(kind: type[int | float]) -> Callable[[_Stanza], float]:
     def parse(stanza: _Stanza) -> float:
         option = stanza.directive.val
         (text,) = stanza.arguments(1, 1)
-        try:
-            value = kind(text)
-        except ValueError as error:
-            raise stanza.directive.error(f"invalid {option} value '{text}', expected a number") from error
-        if not 0 <= value < float("inf"):
-            raise stanza.directive.error(f"{option} must be >= 0: {text}")
+        # Python takes more for a number than Go does: blanks, underscores, digits of other scripts.
+        function, pattern = ("Atoi", _INTEGER) if kind is int else ("ParseFloat", _FLOAT)
+        if not pattern.fullmatch(text):
+            reason = f'strconv.{function}: parsing "{text}": invalid syntax'
+            raise stanza.directive.error(f'invalid {option} "{text}": {reason}')
+        value = kind(text)
+        if value < 0:
+            raise stanza.directive.error(f"{option} must be >= 0")
         return value
 
     return parse
@@ -166,7 +174,7 @@ def _max_inflight(stanza: _Stanza) -> None:
 
 
 def _startup_timeout(stanza: _Stanza) -> None:
-    (text,) = stanza.arguments(1, 1)
+    text = stanza.arguments(1)[0]
     try:
         stanza.api.startup_timeout_seconds = parse_duration(text)
     except CorefileError as error:
@@ -210,10 +218,9 @@ def _endpoint_pod_names(stanza: _Stanza) -> None:
 
 def _ttl(stanza: _Stanza) -> None:
     text = stanza.arguments(1)[0]
-    try:
-        ttl = int(text)
-    except ValueError as error:
-        raise CorefileError(f'strconv.Atoi: parsing "{text}": invalid syntax') from error
+    if not _INTEGER.fullmatch(text):
+        raise CorefileError(f'strconv.Atoi: parsing "{text}": invalid syntax')
+    ttl = int(text)
     if not 0 <= ttl <= MAX_TTL:
         raise stanza.directive.error(f"ttl must be in range [0, {MAX_TTL}]: {ttl}")
     stanza.set(ttl=ttl)
