@@ -8,6 +8,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
@@ -207,7 +208,8 @@ def _prepare(options: argparse.Namespace) -> Supervisor:
 
     def on_ended() -> None:
         if options.pidfile:
-            Path(options.pidfile).unlink(missing_ok=True)
+            with suppress(OSError):
+                Path(options.pidfile).unlink()
 
     return Supervisor(context, http, on_started, on_ended)
 

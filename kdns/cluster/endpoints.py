@@ -8,7 +8,7 @@ operations that loop in C.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 
 from kdns.cluster import owners, records
@@ -228,8 +228,3 @@ def _shared_node(owner: bytes, candidates: list[tuple[bytes, tuple[Port, ...]]],
     if srv:
         answers += (Answer(SRV, ttl, tuple(srv), (), tuple(glue)),)
     return Node(owner, answers)
-
-
-def count_endpoints(entries: Iterable[SliceEntry]) -> int:
-    """How many endpoint addresses slices hold, names among them."""
-    return sum([len(entry.slice.endpoints) + len(entry.slice.targets) for entry in entries])

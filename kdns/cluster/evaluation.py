@@ -56,7 +56,7 @@ class Evaluator:
             nodes = services.cluster_ip_nodes(service, owner, self._ttl, zone.imported)
             if not nodes and any(part.endpoints for part in slices):
                 nodes = [Node(owner, ())]
-        elif target := self._alias_target(namespace, name):
+        elif not zone.imported and (target := self._alias_target(namespace, name)):
             chain = aliases.follow(owner, target, zone.name, self._ttl, lambda found: self.look_up(found, zone))
             return [aliases.alias_node(owner, target, self._ttl, chain)]
         elif service.type is ServiceType.HEADLESS:

@@ -103,7 +103,8 @@ class _FullBuild:
     def _add_own_pointers(self, nodes: list[Node], service: Service, suffix: bytes) -> None:
         """Add the PTR nodes of a Service's own addresses."""
         for address in dict.fromkeys(service.addresses):
-            if len(self._state.by_cluster_ip[address]) > 1 or address in self._apexes:
+            shared = len(self._state.by_cluster_ip[address]) > 1 or address in self._state.by_endpoint
+            if shared or address in self._apexes:
                 self._unclear.add(address)
             elif self._reverse.depth(address) is not None:
                 nodes.append(Node(names.reverse_name(address), (Answer(PTR, self._view.ttl, (suffix,)),)))

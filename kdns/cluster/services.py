@@ -21,7 +21,7 @@ from random import Random
 
 from kdns.cluster import owners, records
 from kdns.cluster.endpoints import SliceRecords
-from kdns.cluster.objects import Port, Service, ServiceType
+from kdns.cluster.objects import Port, Service
 from kdns.cluster.ports import NO_PORTS, PortPlan, port_plan
 from kdns.dns.names import MAX_NAME
 from kdns.dns.rrset import Answer, Node
@@ -100,11 +100,6 @@ def zonal_prefixes(zones: set[str]) -> frozenset[bytes]:
     """The labels in front of a Service's name that `zonal_nodes` uses for these topology zones."""
     found = [label for label in map(owners.labels, zones) if label]
     return ZONAL_PREFIXES | {label + directive for label in found for directive in DIRECTIVES}
-
-
-def is_headless(service: Service) -> bool:
-    """Whether a Service answers by its endpoints."""
-    return service.type is ServiceType.HEADLESS
 
 
 @lru_cache(maxsize=1024)

@@ -15,7 +15,7 @@ from kdns.cluster.evaluation import Evaluator, has_endpoints
 from kdns.cluster.objects import Endpoint, EndpointSlice, Pod, Service, ServiceType
 from kdns.cluster.ports import NO_PORTS, port_plan
 from kdns.cluster.reverse import ReverseZones
-from kdns.cluster.services import zonal_prefixes
+from kdns.cluster.services import ZONAL_PREFIXES, zonal_prefixes
 from kdns.cluster.state import ClusterState, Half, Space
 from kdns.cluster.view import View
 from kdns.cluster.zones import NS_DNS, Zone
@@ -157,7 +157,7 @@ class TrackedState:
         if service.type is ServiceType.CLUSTER_IP:
             change.stale |= port_plan((service.ports or NO_PORTS,)).prefixes
         elif service.type is ServiceType.HEADLESS and self._view.zonal and not key.imported:
-            change.stale |= zonal_prefixes(set())
+            change.stale |= ZONAL_PREFIXES
         if service.type is not ServiceType.EXTERNAL_NAME:
             for ports in {slice_.ports for slice_ in slices}:
                 self._note_stale(changes, key, [slice_ for slice_ in slices if slice_.ports == ports])
@@ -215,6 +215,8 @@ class TrackedState:
             change.endpoints |= self._labels(imported, slice_, concerned)
             found = half.services.get(name)
             change.own |= found is not None and (imported or found.type is ServiceType.HEADLESS)
+            if change.own and self._view.zonal and not imported:
+                change.stale |= ZONAL_PREFIXES  # a slice of names may turn the Service into an alias
             if slice_ is old:
                 change.lost_endpoints |= bool(concerned)
                 if change.own:

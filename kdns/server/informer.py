@@ -66,6 +66,20 @@ class Informer:
                 self._stopped.set_result(None)
 
     async def _follow(self) -> None:
+        told = ""
+        while (failure := self._try_load()) is not None:
+            if failure != told:
+                self._channel.send(Failed(failure[:MAX_TEXT]))
+                told = failure
+            if not self._has_table:
+                return await self._wait_stopped()
+            await asyncio.sleep(RETRY_SECONDS)
+        assert self._source is not None
+        await self._source.watch(self._apply)
+        return await self._wait_stopped()  # nothing can change, but the table wants its heartbeat
+
+    def _try_load(self) -> str | None:
+        """Read everything there is and publish it; where that fails, why."""
         if self._manifests == "-":
             os.lseek(0, 0, os.SEEK_SET)  # a former informer may have read it
         source = ManifestSource(self._manifests, keeps_pod_names=any(view.endpoint_pod_names for view in self._views))

@@ -70,7 +70,9 @@ VIEWS = [
     ),
 ]
 
-ADDRESSES = [address(text) for text in ("10.0.0.1", "10.0.0.2", "10.0.1.1", "192.0.2.1", "fd00::1", "fd00::", "fd01::2")]
+ADDRESSES = [
+    address(text) for text in ("10.0.0.1", "10.0.0.2", "10.0.1.1", "192.0.2.1", "fd00::1", "fd00::", "fd01::2")
+]
 NAMESPACES = ["one", "two"]
 SERVICES = ["a", "b", "c"]
 PORTS = [
@@ -180,7 +182,7 @@ def in_order(nodes: Iterable[Node]) -> dict[bytes, Node]:
 BOTH_NAMESPACES = [Event(Kind.NAMESPACE, "", name, Namespace(name), {"app": "red"}) for name in NAMESPACES]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.sampled_from(VIEWS), st.lists(st.lists(events(), min_size=1, max_size=4), max_size=8))
 def test_changes_add_up_to_a_full_build(view: View, batches: list[list[Event]]) -> None:
     store = Store(view, lambda: 1.0)
@@ -254,9 +256,7 @@ def test_one_changed_endpoint_concerns_its_service_and_its_own_names_only() -> N
     store, slices = headless_cluster(slices=20, each=100)
     old = slices[3]
     moved = Endpoint(address("192.0.2.1"))
-    put_slice(
-        store, EndpointSlice(old.namespace, old.name, old.service, old.ports, (moved, *old.endpoints[1:]))
-    )
+    put_slice(store, EndpointSlice(old.namespace, old.name, old.service, old.ports, (moved, *old.endpoints[1:])))
     changed = texts(store.take_changes())
     assert changed[:2] in (
         ["10-10-0-3-0.a.one.svc.cluster.local. gone", "0.3.0.10.in-addr.arpa. gone"],
@@ -296,9 +296,7 @@ def test_repeated_events_change_nothing() -> None:
 
 def test_endpoints_of_a_cluster_ip_service_leave_its_own_names_alone() -> None:
     store, slices = headless_cluster(slices=1, each=2)
-    store.apply(
-        Event(Kind.SERVICE, "one", "a", Service("one", "a", ServiceType.CLUSTER_IP, (address("192.0.2.7"),)))
-    )
+    store.apply(Event(Kind.SERVICE, "one", "a", Service("one", "a", ServiceType.CLUSTER_IP, (address("192.0.2.7"),))))
     store.take_changes()
     put_slice(store, EndpointSlice("one", "a-0", "a", slices[0].ports, slices[0].endpoints[:1]))
     assert texts(store.take_changes()) == [
@@ -310,9 +308,7 @@ def test_endpoints_of_a_cluster_ip_service_leave_its_own_names_alone() -> None:
 def test_aliases_follow_what_they_stand_for_through_other_aliases() -> None:
     store, slices = headless_cluster(slices=1, each=2)
     for name, target in (("direct", "a"), ("indirect", "direct"), ("elsewhere", "b")):
-        alias = Service(
-            "one", name, ServiceType.EXTERNAL_NAME, external_name=f"{target}.one.svc.cluster.local"
-        )
+        alias = Service("one", name, ServiceType.EXTERNAL_NAME, external_name=f"{target}.one.svc.cluster.local")
         store.apply(Event(Kind.SERVICE, "one", name, alias))
     store.take_changes()
     put_slice(store, EndpointSlice("one", "a-0", "a", slices[0].ports, slices[0].endpoints[:1]))

@@ -58,8 +58,6 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
             server.wait_answering()
             server.wait_answering("::1")
             server.wait_synced()
-            yield Target(
-                place, place.dns_port, "kubernetes.default.svc.cluster.local.", "many.shop.svc.cluster.local."
-            )
+            yield Target(place, place.dns_port, "kubernetes.default.svc.cluster.local.", "many.shop.svc.cluster.local.")
     finally:
         place.close()

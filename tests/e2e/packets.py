@@ -89,7 +89,7 @@ def _names(host: str) -> Iterator[Packet]:
         "label type 0x40": b"\x41a" + zone,
         "label type 0x80": b"\x80a" + zone,
         "label of 64 octets": b"\x40" + b"a" * 64 + zone,
-        "name of 256 octets": (b"\x3f" + b"a" * 63) * 3 + b"\x2f" + b"b" * 47 + zone,
+        "name of 256 octets": (b"\x3f" + b"a" * 63) * 3 + b"\x30" + b"b" * 48 + zone,
         "name of 1000 octets": (b"\x3f" + b"a" * 63) * 16 + b"\0",
     }
     for name, owner in broken.items():

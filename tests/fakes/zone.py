@@ -48,11 +48,11 @@ class Fault(Enum):
 
 
 class FakeZone:
-    """Answers for `cluster.local.`: its SOA, an address at `host`, 200 at `many`."""
+    """Answers for `cluster.local.`: its SOA, an address at `host.test`, 200 at `many`."""
 
     def __init__(self, faults: Sequence[Fault] = ()) -> None:
         self._faults = frozenset(faults)
-        host, many = (dns.name.from_text(label, ZONE) for label in ("host", "many"))
+        host, many = (dns.name.from_text(label, ZONE) for label in ("host.test", "many"))
         self._data = {
             (ZONE, dns.rdatatype.SOA): [SOA.split(None, 4)[4]],
             (host, dns.rdatatype.A): ["10.96.0.1"],
@@ -67,6 +67,7 @@ class FakeZone:
         flags = int.from_bytes(wire[2:4], "big")
         if flags & dns.flags.QR and Fault.ANSWERS_RESPONSES not in self._faults:
             return []
+        wire = wire[:2] + bytes([wire[2] & 0x7F]) + wire[3:]
         if dns.opcode.from_flags(flags) != dns.opcode.QUERY and Fault.ANSWERS_OTHER_OPCODES not in self._faults:
             return [self._header_only(wire, dns.rcode.NOTIMP)]
         try:

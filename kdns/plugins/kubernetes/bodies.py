@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import struct
 
-from kdns.dns.codes import RRType
-from kdns.dns.compression import HEADER_SIZE, OWNER, Body
+from kdns.dns.compression import HEADER_SIZE, MAX_POINTER, OWNER, Body
+from kdns.dns.query import Query
 from kdns.dns.reply import record_end
 
+RDATA_AT = 10  # octets between a record's owner and its data
+SRV_TARGET_AT = 6  # octets before the target in the data of an SRV record (RFC 2782)
 SERIAL_AT = 34  # octets before the serial in a rendered SOA record
 SOA_NAMES_AT = (0, 19, 32)  # where the pointers to the zone stand in it: owner, behind "ns.dns", behind "hostmaster"
 
@@ -35,25 +37,37 @@ def soa_at(octets: bytes, labels_before_zone: int) -> bytes:
     return bytes(changed)
 
 
-def spell_zone(body: Body, zone: bytes) -> Body:
-    """The targets of SRV answers, their zone spelled as the client spelled it."""
+def spell_zone(body: Body, query: Query, zone: bytes) -> Body:
+    """SRV answers to a question in mixed case: the targets' zone spelled as the client spelled it, the rest as stored.
+
+    Additional addresses belong to a target: pointers into the question, whose case differs, lead to the target instead.
+    """
     changed = bytearray(body.octets)
-    for start, end in _records(body)[: body.answers]:
-        fixed = _owner_end(changed, start)
-        if changed[fixed : fixed + 2] == struct.pack("!H", RRType.SRV):
-            changed[end - len(zone) : end] = zone
+    spelled = query.name[len(query.name) - len(zone) :]
+    records = _records(body)
+    targets: dict[bytes, int] = {}
+    for start, end in records[: body.answers]:
+        target = _owner_end(changed, start) + RDATA_AT + SRV_TARGET_AT
+        targets.setdefault(bytes(changed[target:end]), len(query.head) + target)
+        changed[end - len(zone) : end] = spelled
+    for start, _ in records[body.answers :]:
+        pointer = struct.unpack_from("!H", changed, start)[0]
+        place = targets.get(query.qname[(pointer & 0x3FFF) - HEADER_SIZE :]) if pointer >= 0xC000 else None
+        if place is not None and place <= MAX_POINTER:
+            struct.pack_into("!H", changed, start, 0xC000 | place)
     return body._replace(octets=bytes(changed))
 
 
 def move(body: Body, octets: int) -> Body:
-    """Every pointer but those to the owner moved by so many octets: the question became that much longer.
+    """Every pointer but those of answers to their owner moved by so many octets: the question became that much longer.
 
     What such pointers lead to lies behind the part of the question that differs.
     """
     changed = bytearray(body.octets)
-    for start, _ in _records(body):
+    for index, (start, _) in enumerate(_records(body)):
         at = _owner_end(changed, start) - 2
-        if changed[at] >= 0xC0 and changed[at : at + 2] != OWNER:
+        is_owner = index < body.answers and changed[at : at + 2] == OWNER
+        if changed[at] >= 0xC0 and not is_owner:
             pointer = struct.unpack_from("!H", changed, at)[0]
             struct.pack_into("!H", changed, at, pointer + octets)
     return body._replace(octets=bytes(changed))

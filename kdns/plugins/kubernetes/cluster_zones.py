@@ -83,10 +83,10 @@ class ClusterZones:
             body = self._with_serial(table, zone, body)
         if flags & LEAVES_ZONE:
             return await _chase(request, body)
-        if flags & SPELLS_ZONE and query.has_upper_case:
-            body = bodies.spell_zone(body, query.name[len(query.name) - len(zone) :])
         if owner != query.qname:
             body = bodies.move(body, len(query.qname) - len(owner))
+        if flags & SPELLS_ZONE and query.has_upper_case:
+            body = bodies.spell_zone(body, query, zone)
         return Reply(body=body)
 
     def _route(self, suffix: bytes) -> Route:
