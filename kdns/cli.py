@@ -224,8 +224,9 @@ def _read_corefile(path: str) -> tuple[str, str]:
         if Path("Corefile").exists():
             return decode(Path("Corefile").read_bytes()), "Corefile"
     except OSError as error:
+        verb = "read" if isinstance(error, IsADirectoryError) else "open"
         reason = os.strerror(error.errno or 0).lower()
-        raise StartError(f"loading Caddyfile via flag: open {path or 'Corefile'}: {reason}") from error
+        raise StartError(f"loading Caddyfile via flag: {verb} {path or 'Corefile'}: {reason}") from error
     return "", "Corefile"
 
 

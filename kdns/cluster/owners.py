@@ -36,11 +36,6 @@ def labels(text: str) -> bytes:
     return b"".join(parts) if all(parts) else b""
 
 
-def is_single(name: bytes) -> bool:
-    """Whether `name`, of labels, is exactly one."""
-    return bool(name) and name[0] + 1 == len(name)
-
-
 def underscored(name: bytes) -> bytes:
     """A label with the underscore a port's or a protocol's name begins with, given it where it has none.
 

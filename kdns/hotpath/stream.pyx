@@ -44,8 +44,6 @@ cdef class StreamResponder:
         while length - at >= 2 and used < BATCH_SIZE:
             size = (octets[at] << 8) | octets[at + 1]
             if size < HEADER_SIZE:
-                if at:              # what came before it is answered first
-                    break
                 if at:              # what came before is answered first; the next call raises
                     break
                 raise StreamError(f"frame of {size} octets, expected at least {HEADER_SIZE}")

@@ -24,6 +24,7 @@ from kdns.server.control import MAX_TEXT, Channel, Failed, NewTable, Stop
 from kdns.table.builder import TableBuilder, ZoneSettings
 
 HEARTBEAT_SECONDS = 1.0
+RETRY_SECONDS = 1.0  # between tries to read what could be read before
 
 # Keys a table gets: an endpoint has A, SRV, PTR and two names; a Service as much for itself and each way to its ports.
 KEYS_PER_OBJECT, KEYS_PER_ENDPOINT, KEYS_PER_SERVICE = 1, 5, 12
@@ -67,30 +68,26 @@ class Informer:
 
     async def _follow(self) -> None:
         told = ""
-        while (failure := self._try_load()) is not None:
-            if failure != told:
-                self._channel.send(Failed(failure[:MAX_TEXT]))
-                told = failure
-            if not self._has_table:
-                return await self._wait_stopped()
+        while True:
+            if self._manifests == "-":
+                os.lseek(0, 0, os.SEEK_SET)  # a former informer may have read it
+            source = ManifestSource(
+                self._manifests, keeps_pod_names=any(view.endpoint_pod_names for view in self._views)
+            )
+            try:
+                events = source.load()
+                break
+            except ManifestError as error:
+                if str(error) != told:
+                    told = str(error)
+                    self._channel.send(Failed(told[:MAX_TEXT]))
+            if not self._has_table:  # the supervisor ends the start that failed
+                await self._stopped
+                return
             await asyncio.sleep(RETRY_SECONDS)
-        assert self._source is not None
-        await self._source.watch(self._apply)
-        return await self._wait_stopped()  # nothing can change, but the table wants its heartbeat
-
-    def _try_load(self) -> str | None:
-        """Read everything there is and publish it; where that fails, why."""
-        if self._manifests == "-":
-            os.lseek(0, 0, os.SEEK_SET)  # a former informer may have read it
-        source = ManifestSource(self._manifests, keeps_pod_names=any(view.endpoint_pod_names for view in self._views))
-        try:
-            events = source.load()
-        except ManifestError as error:
-            self._channel.send(Failed(str(error)[:MAX_TEXT]))
-            await self._stopped
-            return
         self._load(events)
         await source.watch(self._apply)
+        await self._stopped  # nothing can change any more, but the table wants its heartbeat
 
     def _load(self, events: Sequence[Event]) -> None:
         """Build a complete generation and hand it over."""

@@ -35,9 +35,10 @@ def line(text: str) -> str:
 
 def line_of(record: Record) -> str:
     """The same, of a record made here; reading it proves that its data is well formed."""
-    parsed = dns.rdata.from_wire(dns.rdataclass.IN, record.rtype, record.rdata, 0, len(record.rdata))
+    rtype = dns.rdatatype.RdataType(record.rtype)
+    parsed = dns.rdata.from_wire(dns.rdataclass.IN, rtype, record.rdata, 0, len(record.rdata))
     owner, _ = dns.name.from_wire(record.owner, 0)
-    return f"{owner} {record.ttl} {dns.rdatatype.to_text(record.rtype)} {parsed.to_text()}".lower()
+    return f"{owner} {record.ttl} {dns.rdatatype.to_text(rtype)} {parsed.to_text()}".lower()
 
 
 class RecordServer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from hypothesis import given, settings
@@ -104,13 +104,13 @@ TARGETS = [
 ]
 
 
-def lists(values: st.SearchStrategy[object] | list[object], most: int) -> st.SearchStrategy[tuple[object, ...]]:
-    element = st.sampled_from(values) if isinstance(values, list) else values
+def lists(values: st.SearchStrategy[object] | Sequence[object], most: int) -> st.SearchStrategy[tuple[object, ...]]:
+    element = values if isinstance(values, st.SearchStrategy) else st.sampled_from(values)
     return st.lists(element, max_size=most).map(tuple)
 
 
 labels = st.sampled_from([{"app": "red"}, {"app": "blue"}, {}])
-ports = lists(list(PORTS), 3)
+ports = lists(PORTS, 3)
 endpoints = st.builds(
     Endpoint,
     st.sampled_from(ADDRESSES),
@@ -159,7 +159,7 @@ def events(draw: st.DrawFn) -> Event:
     namespace = "" if kind is Kind.NAMESPACE else draw(st.sampled_from(NAMESPACES))
     name = draw(st.sampled_from(NAMESPACES if kind is Kind.NAMESPACE else SERVICES))
     found = draw(st.one_of(st.none(), *[objects(kind, namespace, name)] * 4))
-    return Event(kind, namespace, name, found, draw(labels))  # type: ignore[arg-type]
+    return Event(kind, namespace, name, found, draw(labels))
 
 
 def in_order(nodes: Iterable[Node]) -> dict[bytes, Node]:

@@ -31,6 +31,7 @@ class Packet:
     allowed: frozenset[str]
     is_header_only: bool = False  # a reply has no question and no records
     has_no_options: bool = False  # a reply's OPT has none
+    tcp_options: frozenset[int] = frozenset()  # but may have these over TCP
     is_not_authoritative: bool = False
     growth: int | None = None  # octets a reply may be longer than the query
 
@@ -49,7 +50,7 @@ def short_packets() -> list[bytes]:
     return [bytes(range(0x41, 0x41 + size)) for size in range(HEADER)]
 
 
-def _packet(name: str, body: bytes, *allowed: str, **traits: bool | int) -> Packet:
+def _packet(name: str, body: bytes, *allowed: str, **traits: bool | int | frozenset[int]) -> Packet:
     return Packet(name, body, frozenset(allowed), **traits)  # type: ignore[arg-type]
 
 
@@ -132,7 +133,9 @@ def _options(host: str) -> Iterator[Packet]:
         yield _packet(f"cookie of {size} octets", body, NOERROR, FORMERR, has_no_options=True)
     repeated = {"keepalive": (11, b""), "padding": (12, bytes(64)), "expire": (9, b""), "NSID": (3, b"")}
     for name, (code, data) in {**repeated, "subnet": (8, b"\0\1\x18\0\x0a\0\1"), "unknown": (65_001, b"xyz")}.items():
-        yield _packet(f"{name} option", with_one + _opt(_option(code, data)), NOERROR, has_no_options=True)
+        over_tcp = frozenset({code} if name == "keepalive" else ())  # RFC 7828, 3.2
+        body = with_one + _opt(_option(code, data))
+        yield _packet(f"{name} option", body, NOERROR, has_no_options=True, tcp_options=over_tcp)
     tsig = b"\0" + struct.pack("!HHI", TSIG, ANY_CLASS, 0)
     data = _name("hmac-sha256.") + struct.pack("!HIHH", 0, 0, 300, 32) + bytes(32) + struct.pack("!HHH", 0, 0, 0)
     signed = with_one + tsig + struct.pack("!H", len(data)) + data

@@ -21,6 +21,7 @@ from tests.e2e.packets import Packet, packets, short_packets
 from tests.e2e.targets import FAMILIES, Target, loopback_target
 from tests.fakes.nameserver import FakeNameServer
 from tests.fakes.zone import FakeZone, Fault
+from tests.harness.exchange import TCP, UDP
 
 FOUND_BY_UDP = {
     Fault.ANSWERS_RESPONSES: "response with rcode 0",
@@ -41,7 +42,7 @@ def judge_udp(target: Target, family: str) -> dict[str, list[str]]:
     sent = [packet.wire(FIRST_ID + number) for number, packet in enumerate(found)]
     replies = target.run(lambda: send_udp(target.peer(family), [*sent, *short_packets()], sentinel(target)))
     problems = {
-        packet.name: outcome_problems(packet, wire, replies.get(FIRST_ID + number, []))
+        packet.name: outcome_problems(packet, wire, replies.get(FIRST_ID + number, []), UDP)
         for number, (packet, wire) in enumerate(zip(found, sent, strict=True))
     }
     problems["ids"] = silence_problems(replies, {SENTINEL_ID, *range(FIRST_ID, FIRST_ID + len(found))})
@@ -64,7 +65,7 @@ def _frame_problems(packet: Packet, replies: Sequence[bytes]) -> list[str]:
     wire = packet.wire(FIRST_ID)
     own = [reply for reply in replies if reply[:2] == wire[:2]]
     behind = [reply for reply in replies if reply[:2] != wire[:2]]
-    found = outcome_problems(packet, wire, own)
+    found = outcome_problems(packet, wire, own, TCP)
     if any(reply[:2] != SENTINEL_ID.to_bytes(2, "big") for reply in behind):
         found.append("a reply to something else")
     # A connection may be closed for what it brought, but only then; a reply promises that it goes on.

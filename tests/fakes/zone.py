@@ -71,7 +71,7 @@ class FakeZone:
         if dns.opcode.from_flags(flags) != dns.opcode.QUERY and Fault.ANSWERS_OTHER_OPCODES not in self._faults:
             return [self._header_only(wire, dns.rcode.NOTIMP)]
         try:
-            query = dns.message.from_wire(wire, ignore_trailing=True, keyring={})
+            query = dns.message.from_wire(wire, ignore_trailing=True, keyring=False)
             if len(query.question) != 1 or query.answer:
                 raise dns.exception.FormError
         except dns.message.BadEDNS:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from kdns.dns import names
 from tests.fakes.clusters import NAMESPACES, SERVICES, clusters
 from tests.fakes.served import Served, serve
+from tests.harness.examples import examples
 
 COREFILES = (
     ".:53 {\n errors\n kubernetes cluster.local in-addr.arpa ip6.arpa {\n pods insecure\n ttl 30\n }\n loadbalance\n}\n",
@@ -51,7 +52,9 @@ def queries(draw: st.DrawFn) -> bytes:
     except dns.exception.DNSException:
         name = dns.name.root
     size = draw(edns)
-    message = dns.message.make_query(name, draw(st.sampled_from(TYPES)), rdclass=draw(st.sampled_from(("IN",) * 9 + ("CH", "ANY"))))
+    message = dns.message.make_query(
+        name, draw(st.sampled_from(TYPES)), rdclass=draw(st.sampled_from(("IN",) * 9 + ("CH", "ANY")))
+    )
     message.id = draw(st.integers(0, 65535))
     message.flags = draw(st.sampled_from((0, 0x0100, 0x0110, 0x01FF & ~0x0080 | 0x0200)))
     if size is not None:
@@ -67,7 +70,7 @@ def queries(draw: st.DrawFn) -> bytes:
 
 @given(cluster=clusters, corefile=st.sampled_from(COREFILES), messages=st.lists(queries(), min_size=20, max_size=40),
        stream=st.booleans(), chance=chances)  # fmt: skip
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=list(HealthCheck))
 def test_both_paths_answer_in_the_same_octets(cluster, corefile, messages, stream, chance):
     served = serve(corefile, cluster)
     for message in [*messages, *_questions_of_the_table(served)]:
@@ -107,7 +110,7 @@ def _fixed_events() -> list:
 
 @given(message=queries(), flips=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=4),
        cut=st.integers(0, 80), tail=st.binary(max_size=8), stream=st.booleans(), chance=chances)  # fmt: skip
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=examples(3000), deadline=None)
 def test_both_paths_agree_on_damaged_messages(message, flips, cut, tail, stream, chance):
     damaged = bytearray(message)
     for at, value in flips:
@@ -117,13 +120,13 @@ def test_both_paths_agree_on_damaged_messages(message, flips, cut, tail, stream,
 
 
 @given(message=st.binary(max_size=90), stream=st.booleans())
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=examples(2000), deadline=None)
 def test_both_paths_agree_on_noise(message, stream):
     _agree(message, stream, 0)
 
 
 @given(counts=st.tuples(*[st.sampled_from((0, 0, 1, 2, 3, 65535))] * 4), tail=st.binary(max_size=40))
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=examples(1000), deadline=None)
 def test_both_paths_agree_whatever_the_header_counts(counts, tail):
     header = struct.pack("!HHHHHH", 7, 0x0100, *counts)
     _agree(header + names.from_text("web.shop.svc.cluster.local") + struct.pack("!HH", 1, 1) + tail, False, 0)
@@ -131,7 +134,7 @@ def test_both_paths_agree_whatever_the_header_counts(counts, tail):
 
 @given(size=st.sampled_from((512, 700, 1232)), chance=chances, qtype=st.sampled_from(("A", "SRV")),
        name=st.sampled_from(("db", "_http._tcp.db", "alias")), stream=st.booleans())  # fmt: skip
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_both_paths_cut_large_answers_at_the_same_records(size, chance, qtype, name, stream):
     message = dns.message.make_query(f"{name}.shop.svc.cluster.local", qtype, use_edns=0, payload=size).to_wire()
     served = _standing_server()
