@@ -17,7 +17,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends libcap2-bin \
  && setcap cap_net_bind_service=+ep /usr/local/bin/kdns-python \
  && apt-get purge -y --auto-remove libcap2-bin && rm -rf /var/lib/apt/lists/*
 COPY --from=build /opt/kdns /opt/kdns
-RUN ln -sf /usr/local/bin/kdns-python /opt/kdns/bin/python \
+RUN for name in python python3; do ln -sf /usr/local/bin/kdns-python "/opt/kdns/bin/$name"; done \
  && ln -sf /opt/kdns/bin/kdns /kdns && ln -s /kdns /coredns
 USER 65532:65532
 WORKDIR /

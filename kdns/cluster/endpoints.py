@@ -31,6 +31,10 @@ class SliceRecords:
         self.ports = ports
         self.labels = labels  # of each endpoint; empty where it has no name that fits
         self.addresses = tuple([endpoint.address for endpoint in endpoints])
+        self.ipv6 = tuple([address for address in self.addresses if len(address) != 4])
+        self.ipv4 = self.addresses
+        if self.ipv6:
+            self.ipv4 = tuple([address for address in self.addresses if len(address) == 4])
         self.has_plain_names = False  # all are known to be single labels that can be asked for
         self._srv: dict[tuple[bytes, tuple[bytes, ...]], tuple[bytes, ...]] = {}
         self._glue: dict[tuple[bytes, int], list[Record]] = {}
@@ -50,16 +54,6 @@ class SliceRecords:
             cluster = owners.label(slice_.source_cluster)
             made.labels = [label + cluster if label and cluster else b"" for label in made.labels]
         return made
-
-    @cached_property
-    def ipv4(self) -> tuple[bytes, ...]:
-        """Those addresses that are IPv4."""
-        return tuple([address for address in self.addresses if len(address) == 4]) if self.ipv6 else self.addresses
-
-    @cached_property
-    def ipv6(self) -> tuple[bytes, ...]:
-        """Those addresses that are IPv6."""
-        return tuple([address for address in self.addresses if len(address) != 4])
 
     @cached_property
     def names(self) -> frozenset[bytes]:
@@ -198,20 +192,31 @@ def is_found(name: bytes, labels: int) -> bool:
 
 def _distinct_nodes(part: SliceRecords, suffix: bytes, ttl: int, labels: int) -> list[Node]:
     """The nodes of a slice whose endpoints share their names with no other."""
+    found = part.glue(suffix, ttl)
+    if not part.has_plain_names:
+        found = [record for record in found if is_found(record.owner[: len(record.owner) - len(suffix)], labels)]
     heads = records.srv_heads(part.ports, len(part.ports))
-    nodes = []
-    for record in part.glue(suffix, ttl):
-        owner, rtype, _, address = record
-        if not part.has_plain_names and not is_found(owner[: len(owner) - len(suffix)], labels):
-            continue
-        by_address = _new(Answer, (rtype, ttl, (address,), (), (), False))
-        if heads:
-            srv = (heads[0] + owner,) if len(heads) == 1 else tuple([head + owner for head in heads])
-            answers = (by_address, _new(Answer, (SRV, ttl, srv, (), (record,), False)))
-            nodes.append(_new(Node, (owner, answers, None, False)))
-        else:
-            nodes.append(_new(Node, (owner, (by_address,), None, False)))
-    return nodes
+    if not heads:
+        return [Node(record.owner, (Answer(record.rtype, ttl, (record.rdata,)),)) for record in found]
+    targets = [record[0] for record in found]
+    srv = zip(*[[head + target for target in targets] for head in heads], strict=True)
+    # In the order of the fields, which are all given.
+    return [
+        _new(
+            Node,
+            (
+                owner,
+                (
+                    _new(Answer, (rtype, ttl, (address,), (), (), False)),
+                    _new(Answer, (SRV, ttl, rdatas, (), (record,), False)),
+                ),
+                None,
+                False,
+            ),
+        )
+        for record, rdatas in zip(found, srv, strict=True)
+        for owner, rtype, _, address in (record,)
+    ]
 
 
 def _shared_node(owner: bytes, candidates: list[tuple[bytes, tuple[Port, ...]]], ttl: int) -> Node:

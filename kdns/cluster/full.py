@@ -52,10 +52,10 @@ class _FullBuild:
         self._state = state
         self._evaluator = evaluator
         self._reverse = reverse
-        self._elsewhere = self._apexes.union(state.by_cluster_ip)
+        self._elsewhere = self._apexes | (state.by_cluster_ip.keys() & state.by_endpoint.keys())
         self._neighbours = NeighbourNames(reverse)
-        # Addresses of slices that share some with others, or with a Service: decided one by one at the end.
-        self._unclear: set[bytes] = set()
+        # What slices that share addresses with others, or with a Service, say about theirs: put together at the end.
+        self._shared: dict[bytes, list[bytes]] = {}
 
     def blocks(self) -> Iterator[list[Node]]:
         """The nodes, in portions."""
@@ -69,7 +69,7 @@ class _FullBuild:
                 zones = [zone for zone in self._forward if zone.imported is imported]
                 for name in {**half.services, **half.behind}:
                     yield self._service_block(ServiceKey(imported, namespace, name), half, zones)
-        yield self._unclear_pointers()
+        yield self._shared_pointers()
         yield [Node(name, ()) for name in self._reverse.partial_names()]
 
     def _namespace_block(self, namespace: str, space: Space) -> list[Node]:
@@ -105,7 +105,7 @@ class _FullBuild:
         for address in dict.fromkeys(service.addresses):
             shared = len(self._state.by_cluster_ip[address]) > 1 or address in self._state.by_endpoint
             if shared or address in self._apexes:
-                self._unclear.add(address)
+                self._shared.setdefault(address, [])
             elif self._reverse.depth(address) is not None:
                 nodes.append(Node(names.reverse_name(address), (Answer(PTR, self._view.ttl, (suffix,)),)))
 
@@ -115,18 +115,28 @@ class _FullBuild:
         holders = list(map(self._state.by_endpoint.get, addresses))
         alone = holders.count(entry) == len(addresses) == len(set(addresses))
         if not alone or (part.ipv4 and part.ipv6) or not self._elsewhere.isdisjoint(addresses):
-            self._unclear.update(addresses)
+            for address, target in zip(addresses, part.targets(suffix), strict=True):
+                self._shared.setdefault(address, []).append(target)
             return
         ttl = self._view.ttl
-        for owner, target in zip(self._neighbours.names(addresses), part.targets(suffix), strict=True):
-            if owner and target:
-                answer = _new(Answer, (PTR, ttl, (target,), (), (), False))
-                nodes.append(_new(Node, (owner, (answer,), None, False)))
+        named = zip(self._neighbours.names(addresses), part.targets(suffix), strict=True)
+        nodes += [
+            _new(Node, (owner, (_new(Answer, (PTR, ttl, (target,), (), (), False)),), None, False))
+            for owner, target in named
+            if owner and target
+        ]
 
-    def _unclear_pointers(self) -> list[Node]:
-        # A zone of a single address has its record at the apex.
-        served = [found for found in self._unclear - self._apexes if self._reverse.depth(found) is not None]
-        return [node for node in map(self._evaluator.pointer_node, served) if node.answers is not None]
+    def _shared_pointers(self) -> list[Node]:
+        nodes = []
+        for address, targets in self._shared.items():
+            # A zone of a single address has its record at the apex.
+            if address in self._apexes or self._reverse.depth(address) is None:
+                continue
+            if address in self._state.by_cluster_ip:
+                nodes.append(self._evaluator.pointer_node(address))
+            elif found := tuple(sorted(set(filter(None, targets)))):
+                nodes.append(Node(names.reverse_name(address), (Answer(PTR, self._view.ttl, found),)))
+        return [node for node in nodes if node.answers is not None]
 
 
 def _with_standing(nodes: Iterable[Node], standing: frozenset[bytes]) -> Iterator[Node]:

@@ -16,7 +16,7 @@ from kdns.dns.rrset import Record
 HEADER_SIZE = 12  # octets (RFC 1035, 4.1.1)
 MAX_POINTER = 0x3FFF  # the farthest octet a compression pointer can lead to
 OWNER = b"\xc0\x0c"  # a pointer to the question's name
-MIN_INDEXED = 16  # answer records from which on a body carries their offsets, so that a cut needs no walk
+MIN_INDEXED = 16  # answer records from which on a body carries their offsets, so that a cut may begin at any of them
 
 _FIXED = struct.Struct("!HHIH")
 # The types whose data is one name that may be compressed (RFC 3597, 4: those of RFC 1035).
@@ -33,7 +33,8 @@ class Body(NamedTuple):
     additionals: int = 0
     rotate_from: int = 0  # where a run of answers alike in length begins
     record_length: int = 0  # of each of them; 0: the answers must not be rotated
-    record_offsets: tuple[int, ...] | None = None  # of each answer; None: they must be walked
+    # Of each answer, where each can be read without the others; None: they must be sent from the first on.
+    record_offsets: tuple[int, ...] | None = None
 
 
 EMPTY = Body(b"", 0)
@@ -47,12 +48,18 @@ class Compressor:
         self._offsets: dict[bytes, int] = {}
         self._parts: list[bytes] = []
         self._size = 0
+        self._points_into_itself = False
         self._note(question_name, HEADER_SIZE)
 
     @property
     def size(self) -> int:
         """Octets written so far."""
         return self._size
+
+    @property
+    def points_into_itself(self) -> bool:
+        """Whether a record leans on another one, and not on the question alone."""
+        return self._points_into_itself
 
     def put(self, record: Record) -> None:
         """Append one record of class IN."""
@@ -83,6 +90,7 @@ class Compressor:
         while name[at]:
             offset = self._offsets.get(name[at:])
             if offset is not None:
+                self._points_into_itself = self._points_into_itself or offset >= self._base
                 return name[:at] + struct.pack("!H", 0xC000 | offset)
             at += 1 + name[at]
         return name
@@ -115,6 +123,7 @@ def write_body(
         starts.append(writer.size)
         writer.put(record)
     answers_end = writer.size
+    may_be_cut_anywhere = not writer.points_into_itself
     authority_count = additional_count = 0
     for authority_count, record in enumerate(authorities, 1):  # noqa: B007 - the count is the point
         writer.put(record)
@@ -124,7 +133,8 @@ def write_body(
     rotate_from = record_length = 0
     if not authority_count and not additional_count:
         rotate_from, record_length = _alike_tail(octets, answers, [*starts, answers_end])
-    offsets = tuple(starts) if len(starts) >= MIN_INDEXED and not record_length else None
+    is_indexed = may_be_cut_anywhere and len(starts) >= MIN_INDEXED and not record_length
+    offsets = tuple(starts) if is_indexed else None
     return Body(octets, len(answers), authority_count, additional_count, rotate_from, record_length, offsets)
 
 

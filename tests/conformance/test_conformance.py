@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -68,7 +69,12 @@ def run_file(scenario: Scenario, directory: Path) -> list[Finding]:
         server = opened.enter_context(start_server(scenario, place, directory, folder, opened))
         server.wait_answering()
         cluster: Cluster = FolderCluster(folder)
-        return place.run(lambda: list(run_scenario(scenario, lambda query: server.peer(source=query.client), cluster)))
+        try:
+            return place.run(
+                lambda: list(run_scenario(scenario, lambda query: server.peer(source=query.client), cluster))
+            )
+        finally:
+            server.send_signal(signal.SIGKILL)  # nothing here is about its end
 
 
 def start_server(

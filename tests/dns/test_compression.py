@@ -19,7 +19,7 @@ sections = st.lists(records(), max_size=6)
 
 
 @given(related_names, sections, sections, sections)
-@settings(max_examples=examples(300), deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_what_is_written_is_what_dnspython_reads(question, answers, authorities, additionals):
     body = write_body(question, answers, authorities, additionals)
     assert sections_behind(question, body) == (answers, authorities, additionals)

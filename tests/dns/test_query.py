@@ -26,7 +26,7 @@ def test_each_kind_of_message_gets_its_verdict(case):
 
 
 @given(any_message)
-@settings(max_examples=examples(500), deadline=None)
+@settings(max_examples=examples(250), deadline=None)
 def test_any_message_has_a_verdict(message):
     verdict, parsed = parse_query(message)
     if parsed is not None:
@@ -37,9 +37,9 @@ def test_any_message_has_a_verdict(message):
 
 
 @given(well_formed())
-@settings(max_examples=examples(300), deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_what_is_accepted_reads_as_dnspython_reads_it(message):
-    verdict, parsed = parse_query(message)
+    parsed = parse_query(message)[1]
     if parsed is None:
         return
     try:
@@ -73,7 +73,7 @@ def test_a_query_shows_what_was_sent():
 def test_a_query_can_be_asked_about_something_else():
     _, parsed = parse_query(edns_query(NAME))
     other = parsed.with_question(b"\x01B\0", RRType.AAAA)
-    assert parse_query(query(b"\x01B\0", RRType.AAAA))[1].head == other.head
+    assert other.head == parsed.head[:12] + b"\x01B\0" + b"\0\x1c\0\x01"
     assert (other.qname, other.edns, other.has_upper_case) == (b"\x01b\0", parsed.edns, True)
 
 

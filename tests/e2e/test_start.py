@@ -66,18 +66,10 @@ def test_port_in_use_is_named(place: Place, tmp_path: Path, kind: socket.SocketK
     assert re.search(rf"listen.* {network} :{place.dns_port}: bind: address already in use", said), said
 
 
-def test_second_server_on_the_port_is_refused_and_the_first_goes_on(place: Place, tmp_path: Path) -> None:
-    with Server(place, tmp_path / "first", COREFILE) as first:
-        first.wait_answering()
-        assert "address already in use" in failed_start(place, tmp_path / "second")
-        assert first.returncode is None
-        first.wait_answering()
-
-
 def test_manifests_that_are_missing(place: Place, tmp_path: Path) -> None:
     said = failed_start(place, tmp_path, CLUSTER, manifests=tmp_path / "nowhere")
     assert str(tmp_path / "nowhere") in said
-    assert "no such file or directory" in said.lower()
+    assert "no such file" in said
     assert len(said.splitlines()) == 1
 
 
@@ -128,8 +120,7 @@ def test_version_is_two_lines() -> None:
 
 
 def test_plugins_are_listed_by_name() -> None:
-    lines = printed("-plugins")
-    names = [line.removeprefix("  dns.") for line in lines if line.startswith("  dns.")]
+    names = printed("-plugins")
     assert names == sorted(names)
     assert {"errors", "health", "kubernetes", "loadbalance", "ready", "whoami"} <= set(names)
 

@@ -17,7 +17,8 @@ from tests.fakes.served import Served, serve
 from tests.harness.examples import examples
 
 COREFILES = (
-    ".:53 {\n errors\n kubernetes cluster.local in-addr.arpa ip6.arpa {\n pods insecure\n ttl 30\n }\n loadbalance\n}\n",
+    ".:53 {\n errors\n kubernetes cluster.local in-addr.arpa ip6.arpa {\n pods insecure\n ttl 30\n }\n"
+    " loadbalance\n}\n",
     ".:53 {\n kubernetes cluster.local x.cluster.local {\n pods verified\n zonal\n endpoint_pod_names\n }\n}\n",
     "cluster.local 10.0.0.0/8 {\n errors\n loadbalance\n kubernetes {\n fallthrough svc.cluster.local\n }\n}\n",
     ".:53 {\n kubernetes cluster.local clusterset.local ip6.arpa {\n multicluster clusterset.local\n"
@@ -25,8 +26,10 @@ COREFILES = (
     ".:53 {\n kubernetes . {\n noendpoints\n fallthrough\n }\n}\n",
 )
 ZONES = ("cluster.local", "x.cluster.local", "clusterset.local", "in-addr.arpa", "ip6.arpa", "example.org", "")
-LABELS = (*NAMESPACES, *SERVICES, "_http", "_tcp", "http", "_", "_dns", "a", "svc", "pod", "10-1-1-1", "fd00--1", "_zone",
-          "pin", "prefer", "eu-1a", "dns", "ns", "dns-version", "c1", "10", "1", "web-0", "nowhere")  # fmt: skip
+LABELS = (
+    *NAMESPACES, *SERVICES, "_http", "_tcp", "http", "_", "_dns", "a", "svc", "pod", "10-1-1-1", "fd00--1", "_zone",
+    "pin", "prefer", "eu-1a", "dns", "ns", "dns-version", "c1", "10", "1", "web-0", "nowhere",
+)  # fmt: skip
 TYPES = ("A", "AAAA", "SRV", "PTR", "NS", "SOA", "TXT", "CNAME", "MX", "ANY", "DS", "HTTPS", "TYPE0", "AXFR", "OPT")
 
 labels = st.lists(st.sampled_from(LABELS), max_size=6)
@@ -161,7 +164,7 @@ def _agree(message: bytes, stream: bool, chance: int) -> None:
 
 def _questions_of_the_table(served: Served) -> list[bytes]:
     """A query for keys of the table, so that hits are not left to luck."""
-    keys = sorted(key for key in served.builder.table.keys() if key[1])
+    keys = sorted(key for key in served.builder.table.keys() if key[1])  # noqa: SIM118 - no dict
     rng = random.Random(len(keys))
     return [
         struct.pack("!HHHHHH", 99, 0x0100, 1, 0, 0, 0) + name + struct.pack("!HH", qtype, 1)

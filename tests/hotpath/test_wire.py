@@ -43,7 +43,7 @@ def test_each_kind_of_message_gets_its_verdict(case):
 
 
 @given(any_message)
-@settings(max_examples=examples(3000), deadline=None)
+@settings(max_examples=examples(1000), deadline=None)
 def test_both_parsers_see_the_same(message):
     assert_both_parsers_agree(message)
 

@@ -30,9 +30,8 @@ async def fail(plugin: Errors, text: str, name: str = "a.test") -> None:
 
 
 async def test_an_error_is_one_line_with_rcode_name_type_and_reason():
-    with collected() as lines:
-        with pytest.raises(ServeError) as caught:
-            await errors().serve(request("A.Plain.TEST", "AAAA"), failing(REFUSED, 5))
+    with collected() as lines, pytest.raises(ServeError) as caught:
+        await errors().serve(request("A.Plain.TEST", "AAAA"), failing(REFUSED, 5))
     assert lines == [f"[ERROR] plugin/errors: 5 a.plain.test. AAAA: {REFUSED}"]
     assert caught.value.rcode == 5  # and the server answers with it
 
@@ -58,9 +57,7 @@ def test_errors_that_meet_a_pattern_are_counted_and_told_of_once_a_period():
             await loop.advance(1.9)
             assert lines == []
             await loop.advance(0.2)
-            assert lines == [
-                "[WARNING] plugin/errors: 3 errors like '.* connection refused$' occurred in last 2s"
-            ]
+            assert lines == ["[WARNING] plugin/errors: 3 errors like '.* connection refused$' occurred in last 2s"]
             await loop.advance(60)
             assert len(lines) == 1
             await fail(plugin, REFUSED)  # begins a period of its own
@@ -96,7 +93,8 @@ def test_the_first_pattern_that_an_error_meets_counts_it():
 
 
 @pytest.mark.parametrize(
-    ("option", "level"), [("", "ERROR"), ("warning", "WARNING"), ("error", "ERROR"), ("info", "INFO"), ("debug", "DEBUG")]
+    ("option", "level"),
+    [("", "ERROR"), ("warning", "WARNING"), ("error", "ERROR"), ("info", "INFO"), ("debug", "DEBUG")],
 )
 def test_the_level_is_that_of_the_line(option: str, level: str):
     async def check(loop: HeldLoop) -> None:
@@ -146,7 +144,9 @@ async def test_stacktrace_shows_where_a_plugin_raised(options: tuple[str, ...], 
 
     with collected() as lines, pytest.raises(ZeroDivisionError):
         await errors(*options).serve(request(), broken)
-    assert len([line for line in lines if "Traceback" in line and "in broken" in line and "by design" in line]) == traces
+    assert (
+        len([line for line in lines if "Traceback" in line and "in broken" in line and "by design" in line]) == traces
+    )
 
 
 @pytest.mark.parametrize("text", ["errors", "errors stdout", "errors {\n}", "errors {\nconsolidate 5m x show_first\n}"])

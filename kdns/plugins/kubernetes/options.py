@@ -178,7 +178,7 @@ def _startup_timeout(stanza: _Stanza) -> None:
     try:
         stanza.api.startup_timeout_seconds = parse_duration(text)
     except CorefileError as error:
-        raise stanza.directive.error(f"failed to parse startup_timeout: {text}, {error}") from error
+        raise CorefileError(f"failed to parse startup_timeout: {text}, {error}") from error
 
 
 def _namespaces(stanza: _Stanza) -> None:

@@ -1,0 +1,75 @@
+// Command controlplane runs etcd, kube-apiserver and kube-controller-manager in one process, for tests.
+//
+//	controlplane ETCD_DATA_DIR -- KUBE_APISERVER_FLAGS... -- KUBE_CONTROLLER_MANAGER_FLAGS...
+//
+// etcd listens where the kernel puts it and --etcd-servers is added. kube-apiserver stops on SIGTERM as it always
+// does, and takes the process along. Whatever ends before that ends the process with status 1.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.etcd.io/etcd/server/v3/embed"
+	logs "k8s.io/component-base/logs/api/v1"
+	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
+	controllers "k8s.io/kubernetes/cmd/kube-controller-manager/app"
+)
+
+func main() {
+	first := slices.Index(os.Args, "--")
+	second := first + 1 + slices.Index(os.Args[first+1:], "--")
+	if first != 2 || second <= first {
+		fail(errors.New("usage: controlplane ETCD_DATA_DIR -- KUBE_APISERVER_FLAGS -- KUBE_CONTROLLER_MANAGER_FLAGS"))
+	}
+	etcd, err := startEtcd(os.Args[1])
+	if err != nil {
+		fail(fmt.Errorf("etcd: %w", err))
+	}
+	// Both commands set up logging; the second finds it as it wants it.
+	logs.ReapplyHandling = logs.ReapplyHandlingIgnoreUnchanged
+	go func() { fail(execute(controllers.NewControllerManagerCommand(), os.Args[second+1:])) }()
+	flags := append(slices.Clone(os.Args[first+1:second]), "--etcd-servers=http://"+etcd.Clients[0].Addr().String())
+	if err := execute(apiserver.NewAPIServerCommand(), flags); err != nil {
+		fail(err)
+	}
+	etcd.Close()
+}
+
+func startEtcd(dir string) (*embed.Etcd, error) {
+	anywhere := []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
+	config := embed.NewConfig()
+	config.Dir, config.LogLevel = dir, "error"
+	config.ListenClientUrls, config.AdvertiseClientUrls = anywhere, anywhere
+	config.ListenPeerUrls, config.AdvertisePeerUrls = anywhere, anywhere
+	config.InitialCluster = config.InitialClusterFromName(config.Name)
+	config.UnsafeNoFsync = true // nothing here outlives a crash of the machine
+	etcd, err := embed.StartEtcd(config)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-etcd.Server.ReadyNotify():
+		return etcd, nil
+	case <-time.After(time.Minute):
+		return nil, errors.New("not ready after a minute")
+	}
+}
+
+func execute(command *cobra.Command, flags []string) error {
+	command.SetArgs(flags)
+	if err := command.Execute(); err != nil {
+		return fmt.Errorf("%s: %w", command.Name(), err)
+	}
+	return nil
+}
+
+func fail(err error) {
+	fmt.Fprintln(os.Stderr, "controlplane:", err)
+	os.Exit(1)
+}

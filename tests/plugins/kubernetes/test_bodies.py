@@ -1,0 +1,101 @@
+"""Bodies of the table under another question than the one they were rendered for."""
+
+from __future__ import annotations
+
+import struct
+
+import dns.message
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kdns.cluster.objects import Endpoint, EndpointSlice, Event, Namespace, Port, Service, ServiceType
+from kdns.dns import names
+from kdns.dns.compression import Body
+from kdns.plugins.kubernetes import bodies
+from kdns.table.render import soa_template
+from tests.fakes.clusters import event_of
+from tests.fakes.served import Served, serve
+
+PORTS = (Port("http", "TCP", 80), Port("dns", "UDP", 53))
+COREFILE = ".:53 {\nkubernetes cluster.local {\nzonal\n}\n}\n"
+
+
+def served() -> Served:
+    events: list[Event] = [
+        event_of(found)
+        for found in (
+            Namespace("shop"),
+            Service("shop", "web", ServiceType.CLUSTER_IP, (b"\x0a\x60\0\1",), PORTS),
+            Service("shop", "db", ServiceType.HEADLESS, (), PORTS),
+            EndpointSlice(
+                "shop", "s", "db", PORTS, (Endpoint(b"\x0a\1\1\1", "a"), Endpoint(b"\x0a\1\1\2", zone="eu-1a"))
+            ),
+        )
+    ]
+    return serve(COREFILE, events)
+
+
+def asked(name: str, rtype: str) -> dns.message.Message:
+    reply = served().slow(dns.message.make_query(name, rtype).to_wire())
+    assert reply is not None
+    return dns.message.from_wire(reply, ignore_trailing=False)  # raises where a pointer leads astray
+
+
+def body_of(name: str, qtype: int) -> Body:
+    entry = served().builder.table.lookup(names.from_text(name), qtype, 0)
+    assert entry is not None
+    return bodies.of_entry(entry)
+
+
+def records(message: dns.message.Message) -> list[str]:
+    return sorted(rrset.to_text() for section in (message.answer, message.additional) for rrset in section)
+
+
+def test_a_longer_spelling_moves_the_pointers_behind_the_part_that_differs():
+    exact = asked("_http._tcp.db.shop.svc.cluster.local", "SRV")
+    assert exact.additional
+    for spelling in ("http._tcp.db", "_http.tcp.db"):
+        other = asked(f"{spelling}.shop.svc.cluster.local", "SRV")
+        expected = [line.replace("_http._tcp.db", spelling) for line in records(exact)]
+        assert records(other) == sorted(expected)
+
+
+def test_a_zone_matched_by_a_wildcard_moves_them_too():
+    found = asked("a.b.prefer._zone.db.shop.svc.cluster.local", "SRV")
+    assert {str(rrset.name) for rrset in found.additional} == {
+        "a.db.shop.svc.cluster.local.",
+        "10-1-1-2.db.shop.svc.cluster.local.",
+    }
+
+
+def test_moving_by_nothing_changes_nothing():
+    body = body_of("_http._tcp.db.shop.svc.cluster.local", 33)
+    assert bodies.move(body, 0) == body
+
+
+def test_targets_are_spelled_as_the_client_spelled_the_zone():
+    found = asked("_HTTP._tcp.Db.shop.svc.Cluster.LOCAL", "SRV")
+    targets = sorted(str(record.target) for record in found.answer[0])
+    assert [target.removesuffix(".Cluster.LOCAL.") for target in targets] != targets
+    assert {str(rrset.name) for rrset in found.additional} == set(targets)
+
+
+@given(serial=st.integers(0, 2**32 - 1), ttl=st.integers(0, 3600), before=st.integers(0, 200))
+def test_an_soa_record_is_set_up_for_any_name_below_its_zone(serial: int, ttl: int, before: int):
+    zone = names.from_text("cluster.local")
+    labels = [b"x" * min(62, before - at - 1) for at in range(0, before, 63) if before - at > 1]
+    name = b"".join(bytes([len(label)]) + label for label in labels) + zone
+    octets = bodies.put_serial(bodies.soa_at(soa_template(ttl), len(name) - len(zone)), serial)
+    header = struct.pack("!HHHHHH", 1, 0x8400, 1, 0, 1, 0)
+    parsed = dns.message.from_wire(header + name + struct.pack("!HH", 1, 1) + octets)
+    (rrset,) = parsed.authority
+    assert rrset.to_text() == (
+        f"cluster.local. {min(ttl, 300)} IN SOA ns.dns.cluster.local. hostmaster.cluster.local. "
+        f"{serial} 7200 1800 86400 {ttl}"
+    )
+
+
+def test_an_entry_keeps_what_rotation_needs():
+    body = body_of("db.shop.svc.cluster.local", 1)
+    assert (body.answers, body.record_length, body.rotate_from) == (2, 16, 0)
+    assert len(body.octets) == 32
