@@ -10,6 +10,7 @@ from kdns.cluster.cuts import quote
 from kdns.cluster.documents import read_documents, read_item
 from kdns.cluster.objects import Event, Kind, Service, ServiceType
 from kdns.cluster.raw import decode, identify
+from kdns.cluster.view import Needs
 from kdns.cluster.workloads import (
     SelectablePod,
     SelectingService,
@@ -18,6 +19,8 @@ from kdns.cluster.workloads import (
 )
 from kdns.errors import ManifestError
 
+EVERYTHING = Needs()
+NO_LABELS: dict[str, str] = {}  # one for all; never changed
 NAMESPACE_NAME_LABEL = "kubernetes.io/metadata.name"  # an API server puts it on every Namespace
 
 ENDPOINTS_HINT = (
@@ -70,7 +73,7 @@ class Content:
     ignored: int = 0
 
 
-def read_objects(text: bytes, is_json: bool, before: Mapping[Key, Held], keeps_pod_names: bool = True) -> Content:
+def read_objects(text: bytes, is_json: bool, before: Mapping[Key, Held], needs: Needs = EVERYTHING) -> Content:
     """The objects of a file; of one that is damaged, what the file held `before`.
 
     Raises ManifestError where the text itself does not parse: then all that was held before stands.
@@ -91,10 +94,10 @@ def read_objects(text: bytes, is_json: bool, before: Mapping[Key, Held], keeps_p
                 if (raw["kind"], raw["apiVersion"]) == ("Endpoints", "v1"):
                     content.problems.append(f"{place}: {ENDPOINTS_HINT}")
             elif identify(kind, raw) is None:
-                content.problems += [f"{place}: {problem}" for problem in decode(kind, raw, keeps_pod_names).problems]
+                content.problems += [f"{place}: {problem}" for problem in decode(kind, raw, needs.pod_names).problems]
                 unclear.add(kind)
             else:
-                _take(content, kind, raw, place, before, keeps_pod_names)
+                _take(content, kind, raw, place, before, needs)
     # Damage to the kind or the name hides which object it was: keep what it may have been and would otherwise go.
     for key, held in before.items():
         if key not in content.objects and (key.kind in unclear or (key.namespace, key.name) in unclear):
@@ -102,13 +105,11 @@ def read_objects(text: bytes, is_json: bool, before: Mapping[Key, Held], keeps_p
     return content
 
 
-def _take(
-    content: Content, kind: Kind, raw: Any, place: str, before: Mapping[Key, Held], keeps_pod_names: bool
-) -> None:
+def _take(content: Content, kind: Kind, raw: Any, place: str, before: Mapping[Key, Held], needs: Needs) -> None:
     identity = identify(kind, raw)
     assert identity is not None
     key = Key(kind, *identity)
-    event, problems = decode(kind, raw, keeps_pod_names)
+    event, problems = decode(kind, raw, needs.pod_names)
     content.problems += [f"{place}: {problem}" for problem in problems]
     held = before.get(key)
     if event is None and problems:
@@ -134,6 +135,8 @@ def _take(
         )
     if key in content.objects:
         content.problems.append(f"{place}: {key}: is in {content.objects[key].place} already; the later one counts")
+    if not needs.labels:
+        event = event._replace(labels=NO_LABELS)
     content.objects[key] = Held(event, workload, place)
 
 

@@ -15,9 +15,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from kdns.cluster.manifest_files import ManifestFiles
-from kdns.cluster.manifest_objects import NAMESPACE_NAME_LABEL, Held, Key, read_objects
+from kdns.cluster.manifest_objects import EVERYTHING, NAMESPACE_NAME_LABEL, Held, Key, read_objects
 from kdns.cluster.objects import EndpointSlice, Event, Kind, Namespace
 from kdns.cluster.selection import EndpointSelection
+from kdns.cluster.view import Needs
 from kdns.cluster.workloads import SelectablePod, SelectingService
 from kdns.errors import ManifestError
 from kdns.log import plugin_logger
@@ -31,11 +32,11 @@ Report = Callable[[str], None]
 class ManifestSource:
     """Events from manifests: `load` once, then `watch`, or `poll` where the caller keeps the time.
 
-    Without `keeps_pod_names` endpoints lose their targetRef.name, which only the option `endpoint_pod_names` asks for.
+    What `needs` does not ask for is left out of the objects.
     """
 
-    def __init__(self, path: str, report: Report | None = None, *, keeps_pod_names: bool = True) -> None:
-        self._keeps_pod_names = keeps_pod_names
+    def __init__(self, path: str, report: Report | None = None, *, needs: Needs = EVERYTHING) -> None:
+        self._needs = needs
         self._files = ManifestFiles(path)
         self._objects = _ObjectsOfFiles()
         self._log = plugin_logger("kubernetes")
@@ -96,7 +97,7 @@ class ManifestSource:
         path = self._files.full_path(name)
         try:
             text = self._files.read(name)
-            content = read_objects(text, name.endswith(".json"), self._objects.of_file(path), self._keeps_pod_names)
+            content = read_objects(text, name.endswith(".json"), self._objects.of_file(path), self._needs)
         except ManifestError as error:
             raise ManifestError(f"{path}: {error}") from error
         for problem in content.problems:

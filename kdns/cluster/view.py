@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -14,6 +15,14 @@ class PodMode(Enum):
     DISABLED = "disabled"
     INSECURE = "insecure"
     VERIFIED = "verified"
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What views use of objects beyond the least; a source leaves the rest out, for it is half of the memory."""
+
+    pod_names: bool = True  # targetRef.name of endpoints
+    labels: bool = True  # metadata.labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +41,12 @@ class View:
     multicluster: tuple[bytes, ...] = ()
     zonal: bool = False
     local_addresses: tuple[bytes, ...] = ()  # packed: where the DNS server itself is reached
+
+
+def needs_of(views: Iterable[View]) -> Needs:
+    """What at least one of the views needs."""
+    views = list(views)
+    return Needs(
+        pod_names=any(view.endpoint_pod_names for view in views),
+        labels=any(view.labels is not None or view.namespace_labels is not None for view in views),
+    )

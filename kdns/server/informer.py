@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from kdns.cluster.manifests import ManifestSource
 from kdns.cluster.objects import EndpointSlice, Event, Service
 from kdns.cluster.store import Store
-from kdns.cluster.view import View
+from kdns.cluster.view import View, needs_of
 from kdns.dns import names
 from kdns.errors import ManifestError
 from kdns.hotpath.table import TableWriter
@@ -71,9 +71,7 @@ class Informer:
         while True:
             if self._manifests == "-":
                 os.lseek(0, 0, os.SEEK_SET)  # a former informer may have read it
-            source = ManifestSource(
-                self._manifests, keeps_pod_names=any(view.endpoint_pod_names for view in self._views)
-            )
+            source = ManifestSource(self._manifests, needs=needs_of(self._views))
             try:
                 events = source.load()
                 break

@@ -139,7 +139,7 @@ def test_each_generation_hashes_with_a_seed_of_its_own():
 
     def random_bytes(size: int) -> bytes:
         asked.append(size)
-        return bytes((len(asked),)) * size
+        return random.Random(len(asked)).randbytes(size)
 
     built = TableBuilder([ZoneSettings(frozenset(), 5)], random_bytes, lambda table: None)
     built.load(0, [node(f"n{n}") for n in range(3 * FIRST_SLOTS)])
