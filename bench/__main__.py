@@ -23,16 +23,19 @@ from bench.peers import PEERS, parse_peers
 from bench.records import Question
 from bench.results import Results
 from bench.run import Run, say
+from bench.table import measure_table
+from bench.table import render as render_table
 from bench.zones import write_zones
 
 DEFAULT_PEERS = "knot,nsd,kdns"
 
 _EXAMPLES = """\
 examples:
-  python -m bench run                                      every load, every peer: a quarter of an hour
+  python -m bench run                                      every load, every peer: 25 minutes
   python -m bench run hits,nxdomain --peers knot,kdns      two loads, two peers: two minutes
   python -m bench run hits --rounds 1 --seconds 1 --services 100 --endpoints 500 --headless 5 --largest 50
   python -m bench memory                                   what kdns occupies
+  python -m bench table                                    what its table costs to build and to change
   python -m bench cluster /tmp/cluster                     the generated cluster, to look at or to serve
 
 Costs are microseconds of the server's CPU for each query it answered, from /proc; bench/README.md states the method.
@@ -83,6 +86,16 @@ def _memory(options: argparse.Namespace) -> int:
     print(render(found))
     results = Results({"sizes": asdict(sizes), "workers": options.workers})
     results.memory = {entry["what"]: entry for entry in found}
+    say(f"everything: {results.write(options.results)}")
+    return 0
+
+
+def _table(options: argparse.Namespace) -> int:
+    sizes = _sizes(options)
+    costs = measure_table(sizes)
+    print(render_table(costs))
+    results = Results({"sizes": asdict(sizes)})
+    results.table_costs = costs.as_dict()
     say(f"everything: {results.write(options.results)}")
     return 0
 
@@ -139,6 +152,10 @@ def _parser() -> argparse.ArgumentParser:
         default=("kubernetes.default.svc.cluster.local.", "A"),
         help="that the example has an answer to (default: kubernetes.default.svc.cluster.local. A)",
     )
+    _add_common(command)
+
+    command = commands.add_parser("table", help="what kdns's table costs to build and to change")
+    command.set_defaults(command=_table)
     _add_common(command)
 
     command = commands.add_parser("cluster", help="write a generated cluster: manifests, zone files, questions")

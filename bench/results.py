@@ -31,6 +31,7 @@ class Results:
     excluded: dict[str, str] = field(default_factory=dict)
     samples: dict[str, dict[str, list[Sample]]] = field(default_factory=dict)
     memory: dict[str, Any] = field(default_factory=dict)
+    table_costs: dict[str, Any] = field(default_factory=dict)
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def add(self, load: str, peer: str, sample: Sample) -> None:
@@ -49,6 +50,7 @@ class Results:
             "commands": self.commands,
             "excluded": self.excluded,
             "memory": self.memory,
+            "table": self.table_costs,
             "loads": {
                 load: {
                     peer: {**summary(samples), "samples": [sample.as_json() for sample in samples]}

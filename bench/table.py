@@ -1,24 +1,40 @@
 """What does the response table cost: to build from objects in memory, to hold, and to change by one endpoint?
 
 CPU is this process's own, measured around the calls the informer makes; the objects are made before. One endpoint is
-taken out of a slice and put back, again and again, so that every change is a real one and the cluster stays the same.
+taken out of a slice and put back, again and again: each change is a real one and the cluster stays the same.
+
+How long a change takes to the wire is asked of another process that answers from the same table over UDP: the clock
+runs from before the change is applied until a reply has come that shows it, so a question's way there and back is in it.
 """
 
 from __future__ import annotations
 
 import gc
+import os
+import signal
+import socket
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import dns.message
+import uvloop
+
 from bench import objects
-from bench.cluster import ZONE, Sizes, generate
+from bench.cluster import ZONE, Service, Sizes, generate
+from kdns import resolver
 from kdns.cluster.objects import EndpointSlice, Event, Kind
 from kdns.cluster.store import Store
 from kdns.cluster.view import View
+from kdns.corefile import parse
 from kdns.dns import names
+from kdns.hotpath.answer import Responder
+from kdns.hotpath.table import Table
+from kdns.hotpath.udp import UdpSocket
+from kdns.plugins import ORDER
+from kdns.plugins.plugin import Surroundings
 from kdns.server.informer import build_table, expected_keys, set_state
 from kdns.table.builder import TableBuilder
 
@@ -38,6 +54,8 @@ class TableCosts:
     bytes_per_response: float
     small_change_ms: float  # one endpoint of a slice of a ClusterIP Service
     large_change_ms: float  # one endpoint of the largest headless Service
+    change_to_wire_ms: float  # of the small one, on the clock
+    wire_round_trip_ms: float  # of a question alone, for comparison
 
     def as_dict(self) -> dict[str, Any]:
         """For the results file."""
@@ -74,6 +92,7 @@ def measure_table(sizes: Sizes) -> TableCosts:
         bytes_per_response=numbers["used_bytes"] / numbers["blobs"],
         small_change_ms=_change_ms(store, builder, objects.slices(small)[0]),
         large_change_ms=_change_ms(store, builder, objects.slices(largest)[0]),
+        **_to_the_wire(store, builder, small),
     )
 
 
@@ -88,6 +107,8 @@ def render(costs: TableCosts) -> str:
             f"table                       {costs.used_bytes / 1e6:8.1f} MB",
             f"one endpoint changed        {costs.small_change_ms:8.3f} ms",
             f"... of the largest Service  {costs.large_change_ms:8.3f} ms",
+            f"change to reply, UDP        {costs.change_to_wire_ms:8.3f} ms"
+            f"   (a question alone {costs.wire_round_trip_ms:.3f})",
         )
     )
 
@@ -112,3 +133,61 @@ def _cpu(call: Callable[[], None]) -> float:
     start = time.process_time()
     call()
     return time.process_time() - start
+
+
+def _to_the_wire(store: Store, builder: TableBuilder, source: Service) -> dict[str, float]:
+    """The median time from a change to a reply that shows it, answered by another process."""
+    item = objects.slices(source)[0]
+    gone = item.endpoints[0]
+    label = gone.hostname or names.address_text(gone.address).replace(".", "-")
+    question = dns.message.make_query(f"{label}.{source.name}.{source.namespace}.svc.{ZONE}", "A").to_wire()
+    without = EndpointSlice(item.namespace, item.name, item.service, item.ports, item.endpoints[1:])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as bound, socket.socket(type=socket.SOCK_DGRAM) as client:
+        bound.bind(("127.0.0.1", 0))
+        pid = os.fork()
+        if pid == 0:
+            _answer_for_ever(bound, builder)
+        client.connect(bound.getsockname())
+        client.settimeout(1)
+        try:
+            alone = [_timed(lambda: _ask(client, question)) for _ in range(CHANGES)]
+            changes = []
+            for turn in range(CHANGES):
+                event = Event(Kind.ENDPOINT_SLICE, item.namespace, item.name, item if turn % 2 else without)
+                start = time.perf_counter()
+                _apply(store, builder, event)
+                while _ask(client, question) != turn % 2:
+                    pass
+                changes.append(time.perf_counter() - start)
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+    return {
+        "change_to_wire_ms": 1000 * statistics.median(changes),
+        "wire_round_trip_ms": 1000 * statistics.median(alone),
+    }
+
+
+def _answer_for_ever(bound: socket.socket, builder: TableBuilder) -> None:
+    """Be a worker with one socket; never returns."""
+    bound.setblocking(False)
+    corefile = f".:53 {{\n kubernetes {ZONE} in-addr.arpa ip6.arpa\n}}\n"
+    built = resolver.build(parse(corefile, "Corefile", ORDER, {}), Surroundings(has_manifests=True), 53)
+    responder = Responder(built.listeners[0].routes())
+    responder.set_table(Table(builder.table.fd))
+    server = UdpSocket(bound.fileno(), responder, False)
+    loop = uvloop.new_event_loop()
+    loop.add_reader(bound.fileno(), server.receive)
+    loop.run_forever()
+
+
+def _ask(client: socket.socket, question: bytes) -> int:
+    """How many answers a question gets now."""
+    client.send(question)
+    return client.recv(4096)[7]
+
+
+def _timed(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
