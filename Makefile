@@ -49,8 +49,9 @@ check: build ## lint, types, import contracts, stubs
 bench: build ## measure beside Knot DNS and NSD (about ten minutes)
 	@$(BIN)/python -m bench run $(ARGS)
 
-debug: | $(BIN)/python ## datagram tests on a build with AddressSanitizer and UBSan
-	@sh tests/hotpath/sanitize.sh $(PYTHON)
+debug: build ## tests of the compiled path on a build with AddressSanitizer and UBSan
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])')
+	@sh tests/hotpath/sanitize.sh $(BIN)/python
 
 image: ## build the container image
 	docker build -t kdns .

@@ -25,6 +25,7 @@ from kdns.server.cpus import usable_cpus
 from kdns.server.endpoints import HttpEndpoints
 from kdns.server.sockets import bind_listener
 from kdns.server.supervisor import Supervisor
+from kdns.table.epochs import ReaderEpochs
 
 COREDNS_VERSION = "1.14.7"  # whose behaviour and output kdns follows
 DEFAULT_PORT = 53
@@ -196,7 +197,14 @@ def _prepare(options: argparse.Namespace) -> Supervisor:
     http.bind()
     if options.manifests == "-":
         _keep_stdin()
-    context = ServerContext(built, sockets, workers, CounterTable(workers), options.manifests or "")
+    context = ServerContext(
+        resolver=built,
+        sockets=sockets,
+        workers=workers,
+        counters=CounterTable(workers),
+        epochs=ReaderEpochs(workers),
+        manifests=options.manifests or "",
+    )
 
     def on_started() -> None:
         if options.pidfile:

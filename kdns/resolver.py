@@ -31,7 +31,7 @@ class Block:
     """A server block: its chain, outermost plugin first, and the handler that runs it."""
 
     plugins: tuple[tuple[str, Plugin], ...]
-    handler: Handler | None  # None: nothing was configured, every name is refused
+    handler: Handler | None  # None: no directive of it serves, every name is refused
 
 
 @dataclass(slots=True)
@@ -155,15 +155,14 @@ def _set_up(block: ServerBlock, keys: Sequence[ServerKey], surroundings: Surroun
             raise CorefileError(one_line(f"plugin/{name}: {error}"), hint=error.hint) from error
         if plugin is not None:
             plugins.append((name, plugin))
-    return Block(tuple(plugins), _chain(plugins) if block.directives else None)
+    return Block(tuple(plugins), _chain(plugins) if plugins else None)
 
 
 def _chain(plugins: Sequence[tuple[str, Plugin]]) -> Handler:
     """The handler that runs plugins in order; behind the last one there is no answer."""
 
     async def end(request: Request) -> Reply:
-        last = f"plugin/{plugins[-1][0]}: " if plugins else ""
-        raise ServeError(f"{last}no next plugin found", Rcode.SERVFAIL)
+        raise ServeError(f"plugin/{plugins[-1][0]}: no next plugin found", Rcode.SERVFAIL)
 
     handler: Handler = end
     for _, plugin in reversed(plugins):

@@ -55,3 +55,5 @@ cdef class Responder:
         uint8_t* reply, size_t* reply_length,
     ) noexcept nogil
     cdef uint64_t draw(self) noexcept nogil
+    cdef void enter(self) noexcept nogil
+    cdef void leave(self) noexcept nogil

@@ -97,11 +97,23 @@ cdef class Responder:
         cdef uint8_t reply[MAX_MESSAGE + 1]
         cdef size_t size = 0
         cdef uint64_t drawn = self.draw() if chance is None else chance
-        cdef Outcome outcome = self.respond(
+        cdef Outcome outcome
+        self.enter()
+        outcome = self.respond(
             &packet[0] if packet.shape[0] else NULL, packet.shape[0],
             MAX_MESSAGE if stream else OWN_UDP_PAYLOAD, stream, drawn, reply, &size,
         )
+        self.leave()
         return <int> outcome, PyBytes_FromStringAndSize(<char*> reply, size) if size else None
+
+    cdef void enter(self) noexcept nogil:
+        """Begin a batch: until leave() the table's memory is not reused."""
+        if self.table is not None:
+            self.table.enter()
+
+    cdef void leave(self) noexcept nogil:
+        if self.table is not None:
+            self.table.leave()
 
     cdef uint64_t draw(self) noexcept nogil:
         """A number nobody outside can foresee for long; it spreads load and guards nothing (xorshift64*)."""
@@ -114,7 +126,10 @@ cdef class Responder:
         self, const uint8_t* packet, Py_ssize_t length, size_t limit, bint stream, uint64_t chance,
         uint8_t* reply, size_t* reply_length,
     ) noexcept nogil:
-        """Answer one message into `reply`, which has room for `limit` octets; a length of 0 means no reply."""
+        """Answer one message into `reply`, which has room for `limit` octets; a length of 0 means no reply.
+
+        To be called between enter() and leave().
+        """
         cdef Query query
         cdef Verdict verdict = parse(packet, length, &query)
         cdef const Route* route

@@ -50,9 +50,11 @@ cdef class StreamResponder:
             if length - at - 2 < size:
                 break
             with nogil:
+                self._responder.enter()
                 outcome = self._responder.respond(
                     octets + at + 2, size, MAX_MESSAGE, True, self._responder.draw(), self._replies + used + 2, &reply
                 )
+                self._responder.leave()
             self._responder.counters[<int> outcome] += 1
             if reply:
                 self._replies[used] = <uint8_t> (reply >> 8)

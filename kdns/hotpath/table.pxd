@@ -13,6 +13,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 cdef enum:
     MAX_VIEWS = 64              # `kubernetes` directives with different options in one Corefile
     SLOTS_PER_BUCKET = 8        # one cache line
+    EPOCH_STRIDE = 8            # u64; readers on different processors write to different cache lines
 
 cdef enum BlobFlags:
     # The body holds the zone's name outside pointers: right as it is only for a query in lower case.
@@ -57,8 +58,12 @@ cdef class Table:
     cdef uint8_t* data
     cdef size_t mapped
     cdef readonly int fd
+    cdef uint64_t* epoch        # odd while this reader may hold a blob; NULL: nobody reuses memory under it
+    cdef object epoch_owner
     cdef readonly bint writable
 
+    cdef void enter(self) noexcept nogil
+    cdef void leave(self) noexcept nogil
     cdef const BlobHeader* find(
         self, const uint8_t* name, unsigned int name_length, uint64_t name_hash, uint16_t qtype, uint8_t view
     ) noexcept nogil
@@ -82,6 +87,13 @@ cdef inline const uint32_t* blob_record_offsets(const BlobHeader* blob) noexcept
 
 
 cdef class TableWriter(Table):
+    cdef const uint64_t* epochs         # of all readers, EPOCH_STRIDE apart
+    cdef size_t readers
+    cdef object epochs_owner
+    cdef dict free_rooms                # size -> offsets of rooms nobody can be reading
+    cdef list retiring                  # (offset, size) of blobs retired since the last seal
+    cdef object limbo                   # (epochs when sealed, such a list), the oldest first
+
     cdef uint64_t _put(
         self, const uint8_t* name, unsigned int size, uint64_t name_hash, uint8_t view, unsigned int node_flags,
         tuple response, bint* changed,
@@ -93,8 +105,9 @@ cdef class TableWriter(Table):
     cdef uint64_t _allocate(self, uint64_t size) except 0
     cdef int _insert(self, uint64_t key, uint64_t reference) except -1
     cdef void _clear(self, uint64_t* slot) noexcept
-    cdef void _retire(self, const BlobHeader* blob) noexcept
-    cdef bint _delete_types(
+    cdef int _retire(self, const BlobHeader* blob) except -1
+    cdef bint _has_passed(self, const uint64_t* sealed) noexcept nogil
+    cdef int _delete_types(
         self, const uint8_t* name, unsigned int size, uint64_t name_hash, uint8_t view, uint64_t present
-    ) noexcept
+    ) except -1
     cdef void _touch(self) noexcept

@@ -4,8 +4,14 @@
 
 Immutability is the synchronisation. A writer puts a blob into unused space and then stores its slot, once, with
 release order; a reader loads a slot with acquire order and reads a blob that never changes again. There are no locks
-and no retries. Memory is not reused inside a generation: growing and compacting make the next generation, whose file
-is handed to the readers, and the kernel frees the old one with its last mapping.
+and no retries. Growing and compacting make the next generation, whose file is handed to the readers, and the kernel
+frees the old one with its last mapping.
+
+Memory is reused inside a generation once nobody can be reading it (epoch-based reclamation): each reader has a number
+in shared memory that is odd while it may hold a blob, a batch long. What a change retires is sealed together with the
+readers' numbers; when each of them was even then, or is another now, its rooms are free. A reader that is killed or
+stopped in a batch merely holds that back. (Copying the table instead, whenever enough was retired, cost seven times the
+change itself where one endpoint of five thousand goes.)
 
 A key has two candidate buckets and lies in the emptier one, so a look-up touches at most two cache lines of the index
 however the names were chosen; nothing is ever moved. (A plain open-addressing table was as fast on average, and could
@@ -15,6 +21,7 @@ The hash multiplies by a secret of the generation, so who does not know it canno
 """
 
 import os
+from collections import deque
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.string cimport memcmp, memcpy, memset
@@ -33,6 +40,7 @@ cdef extern from *:
     }
     #define kdns_load(address) __atomic_load_n((address), __ATOMIC_ACQUIRE)
     #define kdns_store(address, value) __atomic_store_n((address), (value), __ATOMIC_RELEASE)
+    #define kdns_fence() __atomic_thread_fence(__ATOMIC_SEQ_CST)
     static inline uint64_t kdns_clock_ns(clockid_t clock) {
         struct timespec now;
         clock_gettime(clock, &now);
@@ -42,6 +50,7 @@ cdef extern from *:
     uint64_t kdns_multiply_fold(uint64_t a, uint64_t b) noexcept nogil
     uint64_t kdns_load(const uint64_t* address) noexcept nogil
     void kdns_store(uint64_t* address, uint64_t value) noexcept nogil
+    void kdns_fence() noexcept nogil
     uint64_t kdns_clock_ns(int clock) noexcept nogil
     int CLOCK_MONOTONIC
     int CLOCK_REALTIME
@@ -50,6 +59,8 @@ cdef enum:
     HEADER_PAGE = 4096          # octets
     PAGE = 65536                # octets; a small blob never crosses one (a BPF map value is at most this)
     LAYOUT = 1
+    FIRST_BLOB = 8              # reference 0 means an empty slot
+    LARGE_UNIT = 4096           # octets; large rooms are multiples, so that one fits a blob that grew a little
     LARGEST_SMALL_BLOB = 32768  # octets; larger ones would waste the ends of pages
 
 cdef uint64_t MAGIC = 0x314C425453444E4BULL       # "KNDSTBL1" as octets
@@ -69,9 +80,9 @@ cdef class Table:
     """A mapped generation. Raises TableError where the file is no table, or not one of this layout."""
 
     def __cinit__(self, int fd, bint writable=False):
-        cdef size_t size = os.fstat(fd).st_size
         cdef void* mapping
-        self.fd = -1
+        self.fd = -1        # before anything can fail: __dealloc__ closes what is not negative
+        cdef size_t size = os.fstat(fd).st_size
         if size < HEADER_PAGE:
             raise TableError(f"table of {size} octets, expected at least {HEADER_PAGE}")
         mapping = mmap(NULL, size, PROT_READ | (PROT_WRITE if writable else 0), MAP_SHARED, fd, 0)
@@ -142,6 +153,27 @@ cdef class Table:
             bucket = self.index + SLOTS_PER_BUCKET * _second_bucket(tag, self.header.buckets)
         return NULL
 
+    def read_under(self, epoch not None):
+        """Say in `epoch`, this reader's row of ReaderEpochs, when a blob may be held; its memory is not reused then."""
+        cdef unsigned char[::1] octets = epoch
+        if octets.shape[0] < 8:
+            raise ValueError(f"{octets.shape[0]} octets of epoch, expected 8")
+        self.epoch_owner = octets
+        self.epoch = <uint64_t*> &octets[0]
+        if self.epoch[0] & 1:           # a reader before this one was killed in a batch
+            self.leave()
+
+    cdef void enter(self) noexcept nogil:
+        if self.epoch != NULL:
+            kdns_store(self.epoch, self.epoch[0] + 1)
+            # Between this store and the loads of slots behind it, as the writer's between its stores and seal()'s load:
+            # of the two, one sees the other. Release and acquire alone would let both miss.
+            kdns_fence()
+
+    cdef void leave(self) noexcept nogil:
+        if self.epoch != NULL:
+            kdns_store(self.epoch, self.epoch[0] + 1)
+
     def lookup(self, bytes name not None, int qtype, int view):
         """The blob of (name, qtype), or None; qtype 0 asks whether the name exists.
 
@@ -149,18 +181,14 @@ cdef class Table:
         """
         cdef uint8_t padded[272]
         cdef unsigned int size = _pad_name(name, padded)
-        cdef const BlobHeader* blob = self.find(
-            padded, size, self.hash_name(padded, size, <uint8_t> view), <uint16_t> qtype, <uint8_t> view
-        )
-        if blob == NULL:
-            return None
-        offsets = None
-        if blob.flags & BLOB_INDEXED:
-            offsets = [blob_record_offsets(blob)[at] for at in range(blob.answers)]
-        return (
-            blob.qtype, blob.flags, blob.record_length, blob.answers, blob.additionals, blob.rotate_from,
-            PyBytes_FromStringAndSize(<const char*> blob_body(blob), blob.body_length), offsets,
-        )
+        cdef uint64_t name_hash = self.hash_name(padded, size, <uint8_t> view)
+        cdef const BlobHeader* blob
+        self.enter()
+        try:
+            blob = self.find(padded, size, name_hash, <uint16_t> qtype, <uint8_t> view)
+            return None if blob == NULL else _as_tuple(blob)
+        finally:
+            self.leave()
 
     def is_synced(self, unsigned int view):
         """Whether all objects of `view` had been listed when this was published."""
@@ -212,11 +240,17 @@ cdef class TableWriter(Table):
     def __cinit__(self, int fd, bint writable=False):
         if not writable:
             raise ValueError("a table mapped for reading only, expected one to write")
-        if not self.header.small_end <= self.header.large_start <= self.header.data_size:
+        cdef TableHeader* header = self.header
+        if not FIRST_BLOB <= header.small_end <= header.large_start <= header.data_size:
             raise TableError("table whose data reaches beyond its end")
+        if (header.small_end | header.large_start) & 7:
+            raise TableError("table whose blobs are not aligned")
+        self.free_rooms = {}
+        self.retiring = []
+        self.limbo = deque()
 
     @classmethod
-    def create(cls, uint64_t generation, size_t slots, size_t data_bytes, bytes seed not None):
+    def create(cls, uint64_t generation, size_t slots, size_t data_bytes, bytes seed not None, epochs=None):
         """A new, empty generation for `slots` keys and `data_bytes` of blobs, in memory without a name."""
         if len(seed) != 16:
             raise ValueError(f"seed of {len(seed)} octets, expected 16")
@@ -231,15 +265,57 @@ cdef class TableWriter(Table):
         memcpy(header.seed, PyBytes_AS_STRING(seed), 16)
         header.buckets = buckets
         header.data_size = data_size
-        header.small_end = 8                # reference 0 means an empty slot
+        header.small_end = FIRST_BLOB
         header.large_start = data_size
         fd = os.memfd_create("kdns-table")
         try:
             os.ftruncate(fd, HEADER_PAGE + 64 * buckets + data_size)
             os.pwrite(fd, PyBytes_FromStringAndSize(<char*> &header, sizeof(header)), 0)
-            return cls(fd, True)
+            table = cls(fd, True)
+            if epochs is not None:
+                (<TableWriter> table)._watch(epochs)
+            return table
         finally:
             os.close(fd)
+
+    def _watch(self, epochs not None):
+        cdef const unsigned char[::1] octets = epochs
+        self.epochs_owner = octets
+        self.readers = octets.shape[0] // (8 * EPOCH_STRIDE)
+        self.epochs = <const uint64_t*> &octets[0] if self.readers else NULL
+
+    def seal(self):
+        """End a change: what it retired may be reused once every reader that is in a batch now has left it."""
+        cdef size_t reader
+        cdef uint64_t epoch
+        if not self.retiring:
+            return
+        # The slots were stored before; who reads the old ones has announced itself before it did.
+        kdns_fence()
+        sealed = bytearray(8 * self.readers)
+        cdef unsigned char[::1] octets = sealed
+        for reader in range(self.readers):
+            epoch = kdns_load(self.epochs + reader * EPOCH_STRIDE)
+            memcpy(&octets[8 * reader], &epoch, 8)
+        self.limbo.append((sealed, self.retiring))
+        self.retiring = []
+
+    def reclaim(self):
+        """Make free what no reader can hold any more."""
+        cdef unsigned char[::1] octets
+        while self.limbo:
+            octets = self.limbo[0][0]
+            if not self._has_passed(<const uint64_t*> &octets[0]):
+                return
+            for at, size in self.limbo.popleft()[1]:
+                self.free_rooms.setdefault(size, []).append(at)
+
+    cdef bint _has_passed(self, const uint64_t* sealed) noexcept nogil:
+        cdef size_t reader
+        for reader in range(self.readers):
+            if sealed[reader] & 1 and kdns_load(self.epochs + reader * EPOCH_STRIDE) == sealed[reader]:
+                return False
+        return True
 
     def replace_node(self, bytes name not None, unsigned int view, unsigned int node_flags, responses):
         """Make the node `name` answer exactly `responses`, or remove it where `responses` is None.
@@ -381,7 +457,7 @@ cdef class TableWriter(Table):
         header.answers = response[3]
         header.additionals = response[4]
         header.rotate_from = response[5]
-        cdef uint64_t at = self._allocate(_blob_size(&header))
+        cdef uint64_t at = self._allocate(_room_size(&header))
         cdef BlobHeader* blob = <BlobHeader*> (self.data + at)
         blob[0] = header
         memcpy(<void*> blob_name(blob), name, (size + 7) & ~7U)
@@ -392,9 +468,8 @@ cdef class TableWriter(Table):
         return at >> 3
 
     cdef uint64_t _copy_blob(self, const BlobHeader* source) except 0:
-        cdef uint64_t size = _blob_size(source)
-        cdef uint64_t at = self._allocate(size)
-        memcpy(self.data + at, source, size)
+        cdef uint64_t at = self._allocate(_room_size(source))
+        memcpy(self.data + at, source, _blob_size(source))
         self.header.blobs += 1
         return at >> 3
 
@@ -402,6 +477,10 @@ cdef class TableWriter(Table):
         """The offset of `size` unused octets."""
         cdef TableHeader* header = self.header
         cdef uint64_t at = header.small_end
+        rooms = self.free_rooms.get(size)
+        if rooms:
+            header.retired -= size
+            return rooms.pop()
         if size > LARGEST_SMALL_BLOB:
             if header.large_start - at < size:
                 raise TableFull(f"no room for {size} octets in generation {header.generation}")
@@ -443,13 +522,17 @@ cdef class TableWriter(Table):
         kdns_store(slot, 0)
         self.header.slots -= 1
 
-    cdef void _retire(self, const BlobHeader* blob) noexcept:
-        self.header.retired += _blob_size(blob)
+    cdef int _retire(self, const BlobHeader* blob) except -1:
+        cdef uint64_t size = _room_size(blob)
+        self.header.retired += size
         self.header.blobs -= 1
+        if self.epochs != NULL:
+            self.retiring.append((<uint64_t> (<const uint8_t*> blob - self.data), size))
+        return 0
 
-    cdef bint _delete_types(
+    cdef int _delete_types(
         self, const uint8_t* name, unsigned int size, uint64_t name_hash, uint8_t view, uint64_t present
-    ) noexcept:
+    ) except -1:
         """Remove the types of a node that are not in the bit set `present`."""
         cdef const BlobHeader* old = NULL
         cdef uint64_t* slot
@@ -498,12 +581,18 @@ cdef inline uint64_t _blob_size(const BlobHeader* blob) noexcept nogil:
     return size
 
 
+cdef inline uint64_t _room_size(const BlobHeader* blob) noexcept nogil:
+    """The octets a blob takes up: large ones have some to spare."""
+    cdef uint64_t size = _blob_size(blob)
+    return size if size <= LARGEST_SMALL_BLOB else (size + LARGE_UNIT - 1) & ~(<uint64_t> LARGE_UNIT - 1)
+
+
 cdef bint _is_same(const BlobHeader* blob, unsigned int node_flags, tuple response):
     """Whether a blob already is `response`."""
     cdef bytes body = response[6]
     return (
         blob.body_length == <uint32_t> PyBytes_GET_SIZE(body)
-        and (blob.flags & ~BLOB_INDEXED) == (response[1] | node_flags)
+        and blob.flags == (response[1] | node_flags | (BLOB_INDEXED if response[7] is not None else 0))
         and blob.record_length == response[2]
         and blob.answers == response[3]
         and blob.additionals == response[4]
@@ -515,6 +604,16 @@ cdef bint _is_same(const BlobHeader* blob, unsigned int node_flags, tuple respon
 cdef inline bint _is_existence_slot(uint64_t value) noexcept nogil:
     """Whether a slot was made for «the name exists», which may share its blob with a type."""
     return value & EXISTENCE_BIT != 0
+
+
+cdef tuple _as_tuple(const BlobHeader* blob):
+    offsets = None
+    if blob.flags & BLOB_INDEXED:
+        offsets = [blob_record_offsets(blob)[at] for at in range(blob.answers)]
+    return (
+        blob.qtype, blob.flags, blob.record_length, blob.answers, blob.additionals, blob.rotate_from,
+        PyBytes_FromStringAndSize(<const char*> blob_body(blob), blob.body_length), offsets,
+    )
 
 
 cdef unsigned int _pad_name(bytes name, uint8_t* padded) except 0:

@@ -234,6 +234,7 @@ cdef class UdpSocket:
         cdef size_t length
         cdef Py_ssize_t size
         cdef Outcome outcome
+        responder.enter()
         for at in range(count):
             # A datagram that was cut cannot be parsed to its end: a header without the rest is a format error too.
             size = 12 if batch.in_[at].msg_hdr.msg_flags & MSG_TRUNC else batch.in_[at].msg_len
@@ -253,6 +254,7 @@ cdef class UdpSocket:
             elif outcome == OUTCOME_MISS:
                 batch.missed[missed[0]] = <uint16_t> at
                 missed[0] += 1
+        responder.leave()
         if replies:
             responder.counters[<int> OUTCOME_DROP_UNSENT] += kdns_send(self._fd, batch, replies)
         return count

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from kdns.metrics import CounterTable
 from kdns.resolver import Resolver
 from kdns.server.sockets import ListenerSockets
+from kdns.table.epochs import ReaderEpochs
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,4 +18,5 @@ class ServerContext:
     sockets: tuple[ListenerSockets, ...]  # one for each of resolver.listeners
     workers: int
     counters: CounterTable  # a row for each worker number
+    epochs: ReaderEpochs  # likewise
     manifests: str  # where objects come from: a path, or `-`

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,7 @@ class HttpEndpoints:
     _health: list[HealthEndpoint] = field(default_factory=list)
     _ready: list[ReadyEndpoint] = field(default_factory=list)
     _was_ready: set[str] = field(default_factory=set)
+    _sockets: list[socket.socket] = field(default_factory=list)
 
     def bind(self) -> None:
         """Bind all addresses. Raises StartError: one that health cannot have is fatal, as in CoreDNS."""
@@ -30,13 +33,21 @@ class HttpEndpoints:
         from kdns.server.http import HealthEndpoint, ReadyEndpoint, bind_http
 
         for settings in surroundings.health:
-            self._health.append(HealthEndpoint(bind_http(settings.address)))
+            self._sockets.append(bind_http(settings.address))
+            self._health.append(HealthEndpoint(self._sockets[-1]))
         for address, continuously in surroundings.ready.items():
             try:
                 bound = bind_http(address)
             except StartError as error:
                 raise StartError(f"plugin/ready: {error}") from error
+            self._sockets.append(bound)
             self._ready.append(ReadyEndpoint(bound, lambda a=address, c=continuously: self._unready(a, c)))  # type: ignore[misc]
+
+    def close_inherited(self) -> None:
+        """Close a forked child's descriptors of the sockets: while one is open, a client may connect and wait."""
+        for inherited in self._sockets:
+            if (fd := inherited.fileno()) >= 0:
+                os.close(fd)
 
     @property
     def lameduck_seconds(self) -> float:

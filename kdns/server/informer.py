@@ -38,6 +38,7 @@ class Informer:
         self._channel = channel
         self._has_table = has_table
         self._manifests = context.manifests
+        self._epochs = context.epochs.all_rows()
         self._stores: list[Store] = []
         self._builder: TableBuilder | None = None
         self._stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -94,7 +95,9 @@ class Informer:
         for store in self._stores:
             for event in events:
                 store.apply(event)
-        self._builder = build_table(self._stores, self._views, self._announce, expected_keys(events, self._views))
+        self._builder = build_table(
+            self._stores, self._views, self._announce, expected_keys(events, self._views), self._epochs
+        )
         gc.collect()
         gc.freeze()
         gc.enable()
@@ -129,10 +132,14 @@ def announce_unsynced(views: Sequence[View], announce: Callable[[TableWriter], N
 
 
 def build_table(
-    stores: Sequence[Store], views: Sequence[View], announce: Callable[[TableWriter], None], keys: int = 0
+    stores: Sequence[Store],
+    views: Sequence[View],
+    announce: Callable[[TableWriter], None],
+    keys: int = 0,
+    epochs: memoryview | None = None,
 ) -> TableBuilder:
     """Build and announce a complete generation, for about so many keys, from the objects in the stores."""
-    builder = TableBuilder(_zone_settings(views), os.urandom, announce, keys)
+    builder = TableBuilder(_zone_settings(views), os.urandom, announce, keys, epochs)
     for index, store in enumerate(stores):
         builder.load(index, store.all_nodes())
         set_state(builder, index, store)

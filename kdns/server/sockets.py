@@ -41,9 +41,12 @@ class ListenerSockets:
 def bind_listener(host: str, port: int, workers: int) -> ListenerSockets:
     """Bind one listener for so many workers. Raises StartError with the address and the reason."""
     families = _families(host)
-    # TCP first: it is the one CoreDNS names where neither can be had.
-    tcp = tuple(_bind_worker(families, port, socket.SOCK_STREAM) for _ in range(workers))
-    return ListenerSockets(tuple(_bind_worker(families, port, socket.SOCK_DGRAM) for _ in range(workers)), tcp)
+    with contextlib.ExitStack() as bound:  # of what is bound already, should something not be
+        # TCP first: it is the one CoreDNS names where neither can be had.
+        tcp = tuple(_bind_worker(families, port, socket.SOCK_STREAM, bound) for _ in range(workers))
+        udp = tuple(_bind_worker(families, port, socket.SOCK_DGRAM, bound) for _ in range(workers))
+        bound.pop_all()
+    return ListenerSockets(udp, tcp)
 
 
 def _families(host: str) -> list[tuple[socket.AddressFamily, str]]:
@@ -65,9 +68,13 @@ def _has_ipv6() -> bool:
 
 
 def _bind_worker(
-    families: list[tuple[socket.AddressFamily, str]], port: int, kind: socket.SocketKind
+    families: list[tuple[socket.AddressFamily, str]], port: int, kind: socket.SocketKind, bound: contextlib.ExitStack
 ) -> tuple[DnsSocket, ...]:
-    return tuple(_bind(family, host, port, kind) for family, host in families)
+    made = []
+    for family, host in families:
+        made.append(_bind(family, host, port, kind))
+        bound.callback(made[-1].socket.close)
+    return tuple(made)
 
 
 def _bind(family: socket.AddressFamily, host: str, port: int, kind: socket.SocketKind) -> DnsSocket:

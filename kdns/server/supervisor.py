@@ -132,6 +132,7 @@ class Supervisor:
         pid = os.fork()
         if pid == 0:
             ours.close()
+            self.http.close_inherited()
             for sibling in self._children.values():
                 sibling.channel.close()
             if role is Role.INFORMER:
@@ -248,7 +249,10 @@ class Supervisor:
             log.plugin_logger("health").info("Going into lameduck mode for %s", self.http.lameduck_text)
             await asyncio.sleep(lameduck_seconds)
         for child in self._children.values():
-            child.channel.send(Stop(DRAIN_SECONDS))
+            if child.role is Role.INFORMER:
+                os.kill(child.pid, signal.SIGKILL)  # it has nothing to finish, and may be stuck in a read
+            else:
+                child.channel.send(Stop(DRAIN_SECONDS))
         deadline = time.monotonic() + DRAIN_SECONDS + KILL_GRACE_SECONDS
         while self._children and time.monotonic() < deadline:
             self._fork_wanted.clear()

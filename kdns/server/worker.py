@@ -37,6 +37,7 @@ class Worker:
         self._listeners: list[_ServedListener] = []
         self._stopped: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self._background: list[asyncio.Task[None]] = []
+        self._epoch: memoryview | None = None  # a spare reads nothing, and has none
         if table_fd is not None:
             self._use_table(table_fd)
 
@@ -74,6 +75,8 @@ class Worker:
     def _use_table(self, fd: int) -> None:
         """Answer from another generation, from the next batch on."""
         table = Table(fd)
+        if self._epoch is not None:
+            table.read_under(self._epoch)
         self._context.resolver.surroundings.current_table.table = table
         for responder in self._responders:
             responder.set_table(table)
@@ -81,7 +84,10 @@ class Worker:
     def _serve(self, number: int) -> None:
         """Become the worker of this number."""
         set_title(f"kdns: worker {number}")
+        self._epoch = self._context.epochs.row(number)
         table = self._context.resolver.surroundings.current_table.table
+        if table is not None:
+            table.read_under(self._epoch)
         row = self._context.counters.row(number)
         for listener, sockets in zip(self._context.resolver.listeners, self._context.sockets, strict=True):
             responder = Responder(listener.routes(), counters=row)

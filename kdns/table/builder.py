@@ -31,7 +31,8 @@ class ZoneSettings:
 class TableBuilder:
     """Publishes the nodes of all views. `on_generation` is told of each new generation's writer, complete.
 
-    `expected_keys` spares a large cluster the copying from one generation to the next while it is loaded.
+    `expected_keys` spares a large cluster the copying from one generation to the next while it is loaded. With the
+    readers' `epochs` memory is reused; without, a generation only grows.
     """
 
     def __init__(
@@ -40,11 +41,13 @@ class TableBuilder:
         random_bytes: Callable[[int], bytes],
         on_generation: Callable[[TableWriter], None],
         expected_keys: int = 0,
+        epochs: memoryview | None = None,
     ) -> None:
+        self._epochs = epochs
         self._zones = zones
         self._random_bytes = random_bytes
         self._on_generation = on_generation
-        self._table = TableWriter.create(1, max(FIRST_SLOTS, expected_keys), DATA_RESERVE, random_bytes(16))
+        self._table = TableWriter.create(1, max(FIRST_SLOTS, expected_keys), DATA_RESERVE, random_bytes(16), epochs)
 
     @property
     def table(self) -> TableWriter:
@@ -65,9 +68,11 @@ class TableBuilder:
     def publish(self, view: int, nodes: Iterable[Node]) -> int:
         """Apply changed nodes, in their order, one at a time; how many of them changed the table."""
         before = self._table
+        before.reclaim()
         changed = 0
         for node in nodes:
             changed += self._apply(view, node)
+        self._table.seal()
         if self._is_wasteful():
             self._begin_generation()
         if self._table is not before:
@@ -111,6 +116,7 @@ class TableBuilder:
             4 * int(numbers["used_bytes"]) + DATA_RESERVE,
             # A new seed for each generation: what somebody may have learnt of one does not help with the next.
             self._random_bytes(16),
+            self._epochs,
         )
         self._table.copy_live(table)
         self._table = table

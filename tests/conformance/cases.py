@@ -95,8 +95,8 @@ class Query:
         """The query to send, with RD set."""
         message = dns.message.make_query(dns.name.from_text(self.qname), self.qtype, self.qclass, flags=dns.flags.RD)
         if self.edns is not None:
-            options = [
-                dns.edns.GenericOption(int(option["code"]), bytes.fromhex(option["hex"]))
+            options: list[dns.edns.Option] = [
+                dns.edns.GenericOption(dns.edns.OptionType.make(option["code"]), bytes.fromhex(option["hex"]))
                 for option in self.edns.get("options", [])
             ]
             message.use_edns(

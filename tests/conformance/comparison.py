@@ -47,7 +47,7 @@ def differences(query: Query, sent: dns.message.Message, wire: Sequence[bytes], 
 
 def _header_differences(
     query: Query, sent: dns.message.Message, reply: dns.message.Message, transport: str
-) -> Iterable[str]:
+) -> list[str]:
     found = []
     rcode = dns.rcode.to_text(reply.rcode())
     if rcode != query.rcode:

@@ -293,7 +293,9 @@ def edns_version_one(reply: dns.message.Message, _: Query) -> bool:
 def option_echoed(reply: dns.message.Message, query: Query) -> bool:
     if reply.edns < 0 or "options" not in (query.opt or {}):
         return False
-    reply.use_edns(0, reply.ednsflags, reply.payload, options=[dns.edns.GenericOption(10, bytes(8))])
+    reply.use_edns(
+        0, reply.ednsflags, reply.payload, options=[dns.edns.GenericOption(dns.edns.OptionType.COOKIE, bytes(8))]
+    )
     return True
 
 

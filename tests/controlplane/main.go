@@ -1,9 +1,9 @@
 // Command controlplane runs etcd, kube-apiserver and kube-controller-manager in one process, for tests.
 //
-//	controlplane ETCD_DATA_DIR -- KUBE_APISERVER_FLAGS... -- KUBE_CONTROLLER_MANAGER_FLAGS...
+//	controlplane ETCD_DATA_DIR ETCD_ADDRESS -- KUBE_APISERVER_FLAGS... -- KUBE_CONTROLLER_MANAGER_FLAGS...
 //
-// etcd listens where the kernel puts it and --etcd-servers is added. kube-apiserver stops on SIGTERM as it always
-// does, and takes the process along. Whatever ends before that ends the process with status 1.
+// ETCD_ADDRESS is the host:port of etcd's clients; --etcd-servers is added. kube-apiserver stops on SIGTERM as it
+// always does, and takes the process along. Whatever ends before that ends the process with status 1.
 package main
 
 import (
@@ -24,29 +24,30 @@ import (
 func main() {
 	first := slices.Index(os.Args, "--")
 	second := first + 1 + slices.Index(os.Args[first+1:], "--")
-	if first != 2 || second <= first {
-		fail(errors.New("usage: controlplane ETCD_DATA_DIR -- KUBE_APISERVER_FLAGS -- KUBE_CONTROLLER_MANAGER_FLAGS"))
+	if first != 3 || second <= first {
+		fail(errors.New("usage: controlplane ETCD_DATA_DIR ETCD_ADDRESS -- KUBE_APISERVER_FLAGS -- KUBE_CONTROLLER_MANAGER_FLAGS"))
 	}
-	etcd, err := startEtcd(os.Args[1])
+	etcd, err := startEtcd(os.Args[1], os.Args[2])
 	if err != nil {
 		fail(fmt.Errorf("etcd: %w", err))
 	}
 	// Both commands set up logging; the second finds it as it wants it.
 	logs.ReapplyHandling = logs.ReapplyHandlingIgnoreUnchanged
 	go func() { fail(execute(controllers.NewControllerManagerCommand(), os.Args[second+1:])) }()
-	flags := append(slices.Clone(os.Args[first+1:second]), "--etcd-servers=http://"+etcd.Clients[0].Addr().String())
+	flags := append(slices.Clone(os.Args[first+1:second]), "--etcd-servers=http://"+os.Args[2])
 	if err := execute(apiserver.NewAPIServerCommand(), flags); err != nil {
 		fail(err)
 	}
 	etcd.Close()
 }
 
-func startEtcd(dir string) (*embed.Etcd, error) {
-	anywhere := []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
+func startEtcd(dir, address string) (*embed.Etcd, error) {
+	clients := []url.URL{{Scheme: "http", Host: address}}
+	peers := []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}} // there are none
 	config := embed.NewConfig()
 	config.Dir, config.LogLevel = dir, "error"
-	config.ListenClientUrls, config.AdvertiseClientUrls = anywhere, anywhere
-	config.ListenPeerUrls, config.AdvertisePeerUrls = anywhere, anywhere
+	config.ListenClientUrls, config.AdvertiseClientUrls = clients, clients
+	config.ListenPeerUrls, config.AdvertisePeerUrls = peers, peers
 	config.InitialCluster = config.InitialClusterFromName(config.Name)
 	config.UnsafeNoFsync = true // nothing here outlives a crash of the machine
 	etcd, err := embed.StartEtcd(config)

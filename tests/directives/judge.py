@@ -21,7 +21,7 @@ from tests.harness.waiting import wait_until
 
 WITHIN_SECONDS = 3.0  # log lines and HTTP replies are awaited this long
 START_SECONDS = 10.0
-HTTP_SECONDS = 0.5
+HTTP_SECONDS = 0.5  # for one reply, and twice that for the expected one
 REFUSED, SILENT = 0, -1  # in place of an HTTP status
 SECTIONS = ("answer", "authority", "additional")
 
@@ -35,7 +35,9 @@ def observe_start(place: Place, directory: Path, start: Start) -> tuple[int | st
             START_SECONDS,
         )
         ended = "running" if server.returncode is None else server.returncode
-        return ended, server.stderr.replace(str(directory), "{dir}")
+        # What is said of the ports a place has is compared with what the case says of its own.
+        said = server.stderr.replace(str(directory), "{dir}")
+        return ended, said.replace(f":{place.dns_port}", ":53")
 
 
 def start_differences(start: Start, ended: int | str, stderr: str) -> list[str]:
@@ -72,7 +74,7 @@ def start_server(
     for name, text in files.items():
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(place.with_own_ports(text))
     return Server(place, directory, corefile, workers=1, environment=environment, arguments=arguments)
 
 
@@ -136,12 +138,12 @@ def _judge_http(server: Server, step: Mapping[str, Any]) -> list[str]:
         status, body = server.place.run(get)
         return status == expected[0] and expected[1] in (None, body)
 
-    return _awaited(is_expected, lambda: f"HTTP {server.place.run(get)}, expected {expected}")
+    return _awaited(is_expected, lambda: f"HTTP {server.place.run(get)}, expected {expected}", 2 * HTTP_SECONDS)
 
 
 def _judge_log(server: Server, step: Mapping[str, Any]) -> list[str]:
     def missing() -> list[str]:
-        lines = server.stdout.splitlines()
+        lines = server.stdout.replace(f":{server.place.dns_port}", ":53").splitlines()
         return [pattern for pattern in step["log"] if not any(re.fullmatch(pattern, line) for line in lines)]
 
     return _awaited(lambda: not missing(), lambda: f"no lines {missing()} in {server.stdout}")
@@ -157,9 +159,11 @@ def _judge_process(server: Server, step: Mapping[str, Any]) -> list[str]:
     return [] if ended == step["process"] else [f"{ended}, expected {step['process']}"]
 
 
-def _awaited(condition: Callable[[], bool], what: Callable[[], str]) -> list[str]:
+def _awaited(
+    condition: Callable[[], bool], what: Callable[[], str], timeout_seconds: float = WITHIN_SECONDS
+) -> list[str]:
     try:
-        wait_until(condition, what, WITHIN_SECONDS)
+        wait_until(condition, what, timeout_seconds)
     except AssertionError as error:
         return [str(error)]
     return []

@@ -169,7 +169,9 @@ def _question(name: str, rtype: int = A, rclass: int = IN) -> bytes:
 
 
 def _name(name: str) -> bytes:
-    return dns.name.from_text(name).to_wire()
+    wire = dns.name.from_text(name).to_wire()
+    assert wire is not None
+    return wire
 
 
 def _opt(*options: bytes) -> bytes:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import dns.edns
 import dns.flags
 import dns.message
+import dns.name
 import dns.rcode
 import dns.rdatatype
 import dns.rrset
@@ -89,7 +90,7 @@ def expected_reply(query: Query, sent: dns.message.Message, transport: str) -> d
         setattr(reply, name, [rrset_of(record) for record in records])
     opt = query.opt or {}
     if query.opt is not None if query.is_opt_given else query.edns is not None:
-        errors = [dns.edns.EDEOption(code) for code in opt.get("ede", [])]
+        errors: list[dns.edns.Option] = [dns.edns.EDEOption(code) for code in opt.get("ede", [])]
         reply.use_edns(0, dns.flags.DO if opt.get("do") else 0, opt.get("bufsize", _PAYLOAD), options=errors)
     reply.set_rcode(dns.rcode.from_text(query.rcode))
     return reply
@@ -110,16 +111,22 @@ def render(reply: dns.message.Message) -> bytes:
     out = bytearray(struct.pack("!HH4H", reply.id, reply.flags, len(reply.question), *map(len, sections)))
     seen: dict[bytes, int] = {}
     for question in reply.question:
-        out += _shared(question.name.to_wire(), seen, len(out)) + struct.pack("!HH", question.rdtype, question.rdclass)
+        out += _shared(_wire_of(question.name), seen, len(out)) + struct.pack("!HH", question.rdtype, question.rdclass)
     for rrset in (rrset for section in sections for rrset in section):
         (rdata,) = rrset
-        out += _shared(rrset.name.to_wire(), seen, len(out))
+        out += _shared(_wire_of(rrset.name), seen, len(out))
         value = rdata.to_wire()
         out += struct.pack("!HHIH", rrset.rdtype, rdata.rdclass, rrset.ttl, len(value))
         if rrset.rdtype == dns.rdatatype.SRV:
             _shared(value[_SRV_TARGET:], seen, len(out) + _SRV_TARGET)
         out += value
     return bytes(out)
+
+
+def _wire_of(name: dns.name.Name) -> bytes:
+    wire = name.to_wire()
+    assert wire is not None
+    return wire
 
 
 def _shared(name: bytes, seen: dict[bytes, int], at: int) -> bytes:

@@ -23,7 +23,7 @@ class StubResolver:
             owner, ttl, rclass, rtype, rdata = line.split(None, 4)
             made = dns.rrset.from_text(owner, int(ttl), rclass, rtype, rdata)
             kept = self._rrsets.setdefault((made.name, made.rdtype), made)
-            kept.update(made)
+            kept.update(made)  # type: ignore[no-untyped-call]
         self._names = {name for name, _ in self._rrsets}
 
     def __call__(self, wire: bytes, transport: str) -> Sequence[bytes]:

@@ -22,7 +22,8 @@ import dns.rrset
 from tests.harness.exchange import TCP
 
 ZONE = dns.name.from_text("cluster.local.")
-SOA = "cluster.local. 5 IN SOA ns.dns.cluster.local. hostmaster.cluster.local. 1 7200 1800 86400 5"
+SOA_TTL = 5
+SOA = "ns.dns.cluster.local. hostmaster.cluster.local. 1 7200 1800 86400 5"
 OWN_PAYLOAD = 1232
 _HEADER = 12
 _TRANSFERS = frozenset({dns.rdatatype.AXFR, dns.rdatatype.IXFR})
@@ -54,7 +55,7 @@ class FakeZone:
         self._faults = frozenset(faults)
         host, many = (dns.name.from_text(label, ZONE) for label in ("host.test", "many"))
         self._data = {
-            (ZONE, dns.rdatatype.SOA): [SOA.split(None, 4)[4]],
+            (ZONE, dns.rdatatype.SOA): [SOA],
             (host, dns.rdatatype.A): ["10.96.0.1"],
             (many, dns.rdatatype.A): [f"10.244.{number // 100}.{number % 100}" for number in range(200)],
         }
@@ -98,10 +99,10 @@ class FakeZone:
         reply = dns.message.make_response(query)
         reply.use_edns(False)
         if query.edns >= 0 or Fault.SENDS_UNASKED_OPT in self._faults:
-            flags = query.ednsflags & dns.flags.DO
+            flags = int(query.ednsflags & dns.flags.DO)
             if Fault.ECHOES_EDNS_FLAGS in self._faults:
                 flags = query.ednsflags
-            options = query.options if Fault.ECHOES_EDNS_OPTIONS in self._faults else ()
+            options = list(query.options) if Fault.ECHOES_EDNS_OPTIONS in self._faults else []
             reply.use_edns(0, flags, OWN_PAYLOAD, options=options)
         if Fault.COPIES_HEADER_FLAGS in self._faults:
             reply.flags |= query.flags & (dns.flags.AD | dns.flags.RA | 0x0040)
@@ -126,7 +127,7 @@ class FakeZone:
             kind = dns.rdatatype.to_text(question.rdtype)
             reply.answer = [dns.rrset.from_text(question.name, 5, "IN", kind, value) for value in values]
             return
-        reply.authority = [dns.rrset.from_text(*SOA.split(None, 4)[:4], SOA.split(None, 4)[4])]
+        reply.authority = [dns.rrset.from_text(ZONE, SOA_TTL, "IN", "SOA", SOA)]
         is_fault = question.rdtype == dns.rdatatype.TXT and Fault.NXDOMAIN_FOR_TXT in self._faults
         if question.name not in self._names or is_fault:
             reply.set_rcode(dns.rcode.NXDOMAIN)

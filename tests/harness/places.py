@@ -48,8 +48,8 @@ class Place(Protocol):
     def run(self, job: Callable[[], T]) -> T:
         """Run `job` there and return what it returns."""
 
-    def corefile(self, text: str) -> str:
-        """The Corefile with its ports as this place has them."""
+    def with_own_ports(self, text: str) -> str:
+        """A Corefile, or a line about one, with its ports as this place has them."""
 
     def add_address(self, address: str) -> None:
         """Give the place one more address."""
@@ -70,8 +70,8 @@ class Loopback:
         """Run `job` here and now."""
         return job()
 
-    def corefile(self, text: str) -> str:
-        """The Corefile with `:53` in its keys replaced by the free port."""
+    def with_own_ports(self, text: str) -> str:
+        """The text with `:53` of keys, which begin in the first column, replaced by the free port."""
         lines = text.splitlines(keepends=True)
         return "".join(line if line[:1].isspace() else _KEY_PORT.sub(f":{self.dns_port}", line) for line in lines)
 
@@ -108,8 +108,8 @@ class Namespace:
         self._jobs.put((job, done))
         return done.result()
 
-    def corefile(self, text: str) -> str:
-        """The Corefile as it is: every port is free."""
+    def with_own_ports(self, text: str) -> str:
+        """The text as it is: every port is free."""
         return text
 
     def add_address(self, address: str) -> None:
@@ -184,7 +184,7 @@ def _namespace_refusal() -> str:
     except (NamespaceError, OSError, subprocess.CalledProcessError) as error:
         return (
             f"{error} (needs root and iproute2; without root, run the tests under "
-            "`unshare --user --map-root-user --net --mount`)"
+            "`unshare --user --map-root-user`)"
         )
     return ""
 

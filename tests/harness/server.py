@@ -56,7 +56,7 @@ class Server:
         self._out = directory / "stdout.log"
         self._err = directory / "stderr.log"
         if corefile is not None:
-            (directory / "Corefile").write_text(place.corefile(corefile), newline="")
+            (directory / "Corefile").write_text(place.with_own_ports(corefile), newline="")
         argv = [*command, "-conf", "Corefile", "-dns.port", str(place.dns_port)]
         if manifests is not None:
             argv += ["--manifests", str(manifests)]
@@ -106,12 +106,11 @@ class Server:
     def wait_answering(self, address: str = "127.0.0.1", port: int | None = None) -> None:
         """Wait until a query gets a reply, over UDP and over TCP."""
         peer = Peer(address, port or self.place.dns_port)
-        for transport in TRANSPORTS:
-            wait_until(
-                lambda t=transport: self.is_answering(peer, t),
-                lambda t=transport: f"{peer.address}:{peer.port} answers over {t}\n{self.said()}",
-                START_SECONDS,
-            )
+        wait_until(
+            lambda: all(self.is_answering(peer, transport) for transport in TRANSPORTS),
+            lambda: f"{peer.address}:{peer.port} answers\n{self.said()}",
+            START_SECONDS,
+        )
 
     def wait_synced(self, zone: str = "cluster.local.") -> None:
         """Wait until the server knows the cluster: a name of it is no longer SERVFAIL."""

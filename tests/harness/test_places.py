@@ -63,13 +63,15 @@ def test_command_sees_other_files(tmp_path: Path, namespace: Namespace) -> None:
     assert "elsewhere" not in Path("/etc/hosts").read_text()
 
 
-def test_loopback_moves_the_ports_of_keys_and_of_nothing_else() -> None:
+@pytest.mark.parametrize("line", ["a.test:53, b.test:53 {", ".:53{", "d.test:53"])
+def test_loopback_moves_port_53_of_a_key(line: str) -> None:
     place = Loopback()
-    text = "a.test:53, b.test:53 {\n    forward . 192.0.2.1:53\n}\n.:53{\n}\nc.test:5300 {\n}\nd.test:53"
-    port = place.dns_port
-    assert place.corefile(text) == (
-        f"a.test:{port}, b.test:{port} {{\n    forward . 192.0.2.1:53\n}}\n.:{port}{{\n}}\nc.test:5300 {{\n}}\nd.test:{port}"
-    )
+    assert place.with_own_ports(f"{line}\n") == f"{line}\n".replace(":53", f":{place.dns_port}")
+
+
+@pytest.mark.parametrize("line", ["    forward . 192.0.2.1:53", "c.test:5300 {", "\tbind ::53", "}"])
+def test_loopback_leaves_the_rest_of_a_corefile(line: str) -> None:
+    assert Loopback().with_own_ports(f"{line}\n") == f"{line}\n"
 
 
 def test_loopback_says_why_it_has_no_other_address() -> None:

@@ -209,4 +209,5 @@ async def _chase(request: Request, body: Body) -> Reply:
     target = query.with_question(chain[-1].rdata, query.qtype)
     inner = await request.resolve(replace(request, query=target, depth=request.depth + 1))
     answers = read_answers(target.head, inner.body)
-    return Reply(body=write_body(query.name, [*chain, *answers]))
+    # Names that lead in a circle would come around again until the server stops asking (RFC 2181, 5: no duplicates).
+    return Reply(body=write_body(query.name, list(dict.fromkeys([*chain, *answers]))))
