@@ -9,8 +9,9 @@ from setuptools import Extension, setup
 DEBUG = os.environ.get("KDNS_DEBUG") == "1"
 
 if DEBUG:
-    COMPILE = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
-    LINK = ["-fsanitize=address,undefined"]
+    SANITIZE = "-fsanitize=address,undefined"
+    COMPILE = ["-O1", "-g", SANITIZE, "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
+    LINK = [SANITIZE]
 else:
     COMPILE = ["-O3", "-g0"]
     LINK = []

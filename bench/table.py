@@ -116,7 +116,7 @@ def render(costs: TableCosts) -> str:
 
 
 def _change_ms(store: Store, builder: TableBuilder, item: EndpointSlice) -> float:
-    """The mean CPU, compaction and all, of taking one endpoint out of a slice, or putting it back, until it is published."""
+    """The mean CPU, compaction and all, of taking one endpoint out of a slice or putting it back, until published."""
     without = EndpointSlice(item.namespace, item.name, item.service, item.ports, item.endpoints[1:])
     samples = []
     for turn in range(CHANGES):

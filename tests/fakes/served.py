@@ -49,7 +49,9 @@ class Served:
         return self.slow(message, stream=stream, chance=chance) if outcome == "miss" else reply
 
 
-def serve(corefile: str, events: Sequence[Event], local_addresses: tuple[bytes, ...] = (b"\x0a\x01\x01\x01",)) -> Served:
+def serve(
+    corefile: str, events: Sequence[Event], local_addresses: tuple[bytes, ...] = (b"\x0a\x01\x01\x01",)
+) -> Served:
     """Build everything a worker would answer with."""
     surroundings = Surroundings(local_addresses, has_manifests=True)
     built = resolver.build(parse(corefile, "Corefile", ORDER, {}), surroundings, 53)

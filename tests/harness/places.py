@@ -182,10 +182,7 @@ def _namespace_refusal() -> str:
     try:
         Namespace().close()
     except (NamespaceError, OSError, subprocess.CalledProcessError) as error:
-        return (
-            f"{error} (needs root and iproute2; without root, run the tests under "
-            "`unshare --user --map-root-user`)"
-        )
+        return f"{error} (needs root and iproute2; without root, run the tests under `unshare --user --map-root-user`)"
     return ""
 
 

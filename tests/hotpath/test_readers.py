@@ -60,7 +60,7 @@ def read_without_pause(end: socket.socket, reads: mmap.mmap, epoch: memoryview) 
     while True:
         data, fds, _, _ = socket.recv_fds(end, 1, 1)
         if not fds:
-            assert data == b"."
+            assert data == b".", "the writer is gone"
             return
         table = Table(fds[0])
         os.close(fds[0])
@@ -84,10 +84,10 @@ def read_without_pause(end: socket.socket, reads: mmap.mmap, epoch: memoryview) 
                 done += 1
             struct.pack_into("=Q", reads, 0, done)
             try:
-                if end.recv(1, socket.MSG_PEEK):
-                    break
+                end.recv(1, socket.MSG_PEEK)
             except BlockingIOError:
                 continue
+            break
         end.setblocking(True)
 
 
@@ -113,11 +113,16 @@ def test_a_reader_sees_published_versions_only(reuses):
     rng = random.Random(11)
     table = TableWriter.create(1, 0, 64 << 20, rng.randbytes(16), watched)
     version = generation = 1
+    has_reused = False
     table.replace_node(NAME, 0, 0, [records(version)])
     table.set_synced(0, True)
     deadline = time.monotonic() + DEADLINE_SECONDS
     with ours:
-        while generation <= FEWEST_GENERATIONS or struct.unpack("=Q", reads)[0] < FEWEST_READS:
+        while (
+            generation <= FEWEST_GENERATIONS
+            or struct.unpack("=Q", reads)[0] < FEWEST_READS
+            or (reuses and not has_reused)
+        ):
             assert time.monotonic() < deadline, "the reader does not read"
             assert os.waitpid(child, os.WNOHANG) == (0, 0), "the reader has failed"
             socket.send_fds(ours, [b"+"], [table.fd])
@@ -130,8 +135,8 @@ def test_a_reader_sees_published_versions_only(reuses):
                 found = None if rng.random() < 0.5 else [Response(1, 0, 0, 1, 0, 0, own, None)]
                 table.replace_node(name, 0, 0, found)
                 table.seal()
-            used = table.statistics()["used_bytes"]
-            assert (used < MOST_REUSED) is reuses, used
+            # A reader that is not scheduled while in a batch holds memory back, so not every generation reuses any.
+            has_reused = has_reused or table.statistics()["used_bytes"] < MOST_REUSED
             generation += 1
             following = TableWriter.create(generation, 0, 64 << 20, rng.randbytes(16), watched)
             table.copy_live(following)
@@ -139,3 +144,4 @@ def test_a_reader_sees_published_versions_only(reuses):
         ours.send(b".")
         assert os.waitpid(child, 0)[1] == 0
     assert version > FEWEST_GENERATIONS * VERSIONS_PER_GENERATION
+    assert has_reused is reuses
