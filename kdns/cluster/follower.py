@@ -13,7 +13,7 @@ from kdns.cluster.backoff import Backoff
 from kdns.cluster.client import ApiClient, Observe
 from kdns.cluster.objects import Event
 from kdns.cluster.outage import Outage
-from kdns.cluster.reflector import Reflector
+from kdns.cluster.reflector import LIST_SECONDS, Reflector
 from kdns.cluster.replica import Replica
 from kdns.cluster.resources import Resource, resources_of
 from kdns.cluster.tally import ResourceStatistics
@@ -45,12 +45,14 @@ class ClusterFollower:
         clock: Callable[[], float] = time.monotonic,
         random: random_module.Random | None = None,
         observe: Observe = lambda result, seconds: None,
+        list_seconds: float = LIST_SECONDS,
     ) -> None:
         self._access = access
         self._environ = environ
         self._clock = clock
         self._random = random or random_module.Random()  # noqa: S311 - spreads load, guards nothing
         self._observe = observe
+        self._list_seconds = list_seconds
         self._on_synced = on_synced
         self._is_synced = False
         self._replicas = [
@@ -100,7 +102,7 @@ class ClusterFollower:
         """Follow one resource; whatever ends that, it begins again."""
         while True:
             try:
-                await Reflector(client, replica, outage, self._clock, self._random).run()
+                await Reflector(client, replica, outage, self._clock, self._random, self._list_seconds).run()
             except Exception as error:
                 # What was under way is unknown: every object counts as changed when it is listed again.
                 replica.distrust()

@@ -173,7 +173,7 @@ class Reflector:
         async with self._open({"resourceVersion": self._version}) as stream:
             lines: list[bytes] = []
             if not self._is_fresh:
-                lines = await self._read_within(stream, HISTORY_SECONDS)
+                lines = await self._read_within(stream, HISTORY_SECONDS) or []
                 await self._check_history(lines)
             self._is_fresh = False
             await self._watch(stream, lines)
@@ -201,7 +201,7 @@ class Reflector:
         while True:
             lines = await self._read_within(stream, NO_END_WARN_SECONDS / 2)
             size = len(listed)
-            for index, line in enumerate(lines):
+            for index, line in enumerate(lines or ()):
                 found = self._read_line(line)
                 if found.change is Change.INITIAL_END:
                     return listed, found.version, lines[index + 1 :]
@@ -210,7 +210,8 @@ class Reflector:
                 elif found.change is Change.DELETE and found.key is not None:
                     listed.pop(found.key, None)
             now = self._clock()
-            if len(listed) != size:
+            # Part of a line is progress, a whole one only if it is new: it may be a change in a list without an end.
+            if lines is not None and (not lines or len(listed) != size):
                 progress_at = now
             if now - progress_at >= NO_END_SECONDS:
                 return None
@@ -220,16 +221,16 @@ class Reflector:
                 is_warned = True
                 self._log.warning("%s: the list does not come to its end", self._resource.full_name)
 
-    async def _read_within(self, stream: Lines, seconds: float) -> list[bytes]:
-        """The lines of one read, none where nothing came in time. An end is an error here."""
+    async def _read_within(self, stream: Lines, seconds: float) -> list[bytes] | None:
+        """The lines of one read; None where nothing came in time. An end is an error here."""
         try:
             async with asyncio.timeout(seconds):
                 lines = await stream.read()
         except TimeoutError:
-            return []
+            return None
         self._tally.note_contact()
         if lines is None:
-            raise ApiError(ErrorKind.SHORT_WATCH, "the watch ended as soon as it was open")
+            raise ApiError(ErrorKind.SHORT_WATCH, "the watch ended before it told what it was opened for")
         return lines
 
     async def _check_history(self, lines: list[bytes]) -> None:
@@ -244,7 +245,10 @@ class Reflector:
         self._note_progress()
 
     async def _current_version(self) -> str:
-        return await listing.current_version(self._client, self._resource, SIDE_LIST_SECONDS)
+        version = await listing.current_version(self._client, self._resource, SIDE_LIST_SECONDS)
+        if version == self._version:
+            self._tally.note_contact()
+        return version
 
     async def _watch(self, stream: Lines, lines: list[bytes]) -> None:
         """Apply what comes until the watch ends."""
@@ -273,6 +277,8 @@ class Reflector:
         finally:
             guarding.cancel()
             await asyncio.wait([guarding])
+            if not guarding.cancelled():
+                guarding.result()
             self._tally.malformed += stream.oversize
             self._replica.flush()
         if version == self._version and self._clock() - started_at < SHORT_WATCH_SECONDS:
@@ -343,6 +349,7 @@ class Reflector:
     def _react(self, error: ApiError) -> float:
         """Decide what comes after an error; the seconds to wait first."""
         self._tally.errors[error.kind.value] += 1
+        self._is_fresh = False
         if error.kind.is_outage:
             is_news = self._outage.note_failure(error.retry_after_seconds)
             if self._futile_watches >= MAX_FUTILE_WATCHES:

@@ -60,9 +60,10 @@ class Watchdog:
             elif has_moved_on and silence >= BOOKMARK_SECONDS:
                 self._abort(f"silent for {silence:.0f} s, though the server has moved on")
                 return
+            elif silence < BOOKMARK_SECONDS:
+                wait = min(SILENCE_SECONDS, BOOKMARK_SECONDS - silence)
             else:
-                wait = BOOKMARK_SECONDS - silence if silence < BOOKMARK_SECONDS < silence + SILENCE_SECONDS else 0.0
-                wait = wait or SILENCE_SECONDS
+                wait = SILENCE_SECONDS
 
     async def _ask(self) -> tuple[bool, str]:
         """Whether the server has moved on from what the watch has told, and why it cannot be asked."""

@@ -100,6 +100,21 @@ def test_missing_end_twice_means_that_lists_are_never_streamed() -> None:
     follow(test)
 
 
+def test_slow_line_is_no_missing_end() -> None:
+    async def test(it: Followed) -> None:
+        it.api.sends_end = False
+        await it.start()
+        (stream,) = it.api.streams
+        octets = watch_line("ADDED", namespace("a", 5)) + it.api.bookmark(**{"k8s.io/initial-events-end": "true"})
+        for start in range(0, len(octets), 4):
+            stream.send(octets[start : start + 4])
+            await it.pass_time(1)
+        assert it.names == {"a"}
+        assert it.api.counted("list") == 0
+
+    follow(test)
+
+
 def test_list_that_trickles_beyond_its_time_is_given_up() -> None:
     async def test(it: Followed) -> None:
         it.api.sends_end = False
@@ -623,6 +638,30 @@ def test_outage_is_tried_about_once_a_second_for_a_minute_then_rarer_and_ends_wi
     with collected() as lines:
         follow(test)
     assert len(lines) == 2  # one when it began, one when it was over
+
+
+def test_all_resources_together_ask_a_server_that_stays_away_no_more_than_three_times_a_minute() -> None:
+    async def test(it: Followed) -> None:
+        others = [Followed(it.loop), Followed(it.loop)]
+        for other in others:
+            other.api, other.outage = it.api, it.outage
+        it.api.put("a")
+        it.api.steady_failure = ApiError(ErrorKind.SERVER, "HTTP 500")
+        for each in (it, *others):
+            await each.start()
+        await it.pass_time(300, step=1)
+        before = len(it.api.requests)
+        await it.pass_time(600, step=1)
+        assert 10 <= len(it.api.requests) - before <= 30
+        it.api.steady_failure = None
+        await it.pass_time(46)
+        for each in (it, *others):
+            assert each.names == {"a"}
+        for other in others:
+            await other.stop()
+
+    with collected():
+        follow(test)
 
 
 def test_throttled_watch_waits_as_long_as_it_is_told_and_is_not_listed() -> None:

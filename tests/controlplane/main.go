@@ -1,14 +1,15 @@
 // Command controlplane runs etcd, kube-apiserver and kube-controller-manager in one process, for tests.
 //
-//	controlplane ETCD_DATA_DIR ETCD_ADDRESS -- KUBE_APISERVER_FLAGS... -- KUBE_CONTROLLER_MANAGER_FLAGS...
+//	controlplane ETCD_DATA_DIR ETCD_ADDRESS API_ADDRESS -- KUBE_APISERVER_FLAGS... -- KUBE_CONTROLLER_MANAGER_FLAGS...
 //
-// ETCD_ADDRESS is the host:port of etcd's clients; --etcd-servers is added. kube-apiserver stops on SIGTERM as it
-// always does, and takes the process along. Whatever ends before that ends the process with status 1.
+// The addresses, host:port, are those of etcd's clients and of kube-apiserver, whose flags get them too. That stops on
+// SIGTERM as it always does, and takes the process along. Whatever ends before that ends the process with status 1.
 package main
 
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"slices"
@@ -24,17 +25,25 @@ import (
 func main() {
 	first := slices.Index(os.Args, "--")
 	second := first + 1 + slices.Index(os.Args[first+1:], "--")
-	if first != 3 || second <= first {
-		fail(errors.New("usage: controlplane ETCD_DATA_DIR ETCD_ADDRESS -- KUBE_APISERVER_FLAGS -- KUBE_CONTROLLER_MANAGER_FLAGS"))
+	if first != 4 || second <= first {
+		fail(errors.New("usage: controlplane ETCD_DATA_DIR ETCD_ADDRESS API_ADDRESS -- KUBE_APISERVER_FLAGS -- KUBE_CONTROLLER_MANAGER_FLAGS"))
 	}
 	etcd, err := startEtcd(os.Args[1], os.Args[2])
 	if err != nil {
 		fail(fmt.Errorf("etcd: %w", err))
 	}
-	// Both commands set up logging; the second finds it as it wants it.
+	host, port, err := net.SplitHostPort(os.Args[3])
+	if err != nil {
+		fail(err)
+	}
+	flags := append(slices.Clone(os.Args[first+1:second]),
+		"--etcd-servers=http://"+os.Args[2], "--bind-address="+host, "--secure-port="+port)
+	// Both commands set up logging and feature gates of the process: one after the other, not both at once.
 	logs.ReapplyHandling = logs.ReapplyHandlingIgnoreUnchanged
-	go func() { fail(execute(controllers.NewControllerManagerCommand(), os.Args[second+1:])) }()
-	flags := append(slices.Clone(os.Args[first+1:second]), "--etcd-servers=http://"+os.Args[2])
+	go func() {
+		waitListening(os.Args[3])
+		fail(execute(controllers.NewControllerManagerCommand(), os.Args[second+1:]))
+	}()
 	if err := execute(apiserver.NewAPIServerCommand(), flags); err != nil {
 		fail(err)
 	}
@@ -59,6 +68,16 @@ func startEtcd(dir, address string) (*embed.Etcd, error) {
 		return etcd, nil
 	case <-time.After(time.Minute):
 		return nil, errors.New("not ready after a minute")
+	}
+}
+
+func waitListening(address string) {
+	for {
+		if connection, err := net.Dial("tcp", address); err == nil {
+			connection.Close()
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
 	}
 }
 

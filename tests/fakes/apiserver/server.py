@@ -22,6 +22,7 @@ from tests.fakes.apiserver import certificates
 from tests.fakes.apiserver.answerer import Answerer
 from tests.fakes.apiserver.faults import Fault, Faults
 from tests.fakes.apiserver.journal import Journal
+from tests.fakes.apiserver.ports import free_ports
 from tests.fakes.apiserver.storage import Key, Storage, Version
 from tests.fakes.apiserver.streams import reset
 
@@ -55,7 +56,7 @@ class FakeApiServer:
         self.tokens = None if tokens is None else set(tokens)
         self.denied: set[tuple[str, str]] = set()  # verb and resource, as RBAC names them, that are refused with 403
         self.address = address
-        self.port = 0
+        (self.port,) = free_ports(1, address)
         self._folder = tempfile.TemporaryDirectory(prefix="kdns-fake-apiserver-")
         self._context: ssl.SSLContext | None = None
         self._generation = 0  # of certificates
@@ -194,7 +195,6 @@ class FakeApiServer:
         listener = socket.create_server((self.address, self.port), family=family, backlog=512)
         listener.setblocking(False)
         self._listener = listener
-        self.port = int(listener.getsockname()[1])
         self._server = web.Server(self._answerer.answer, handler_cancellation=True, access_log=None)
         self._keep(self._accept(listener, self._server))
 
