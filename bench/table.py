@@ -26,7 +26,6 @@ from bench import objects
 from bench.cluster import ZONE, Service, Sizes, generate
 from kdns import resolver
 from kdns.cluster.objects import EndpointSlice, Event, Kind
-from kdns.cluster.store import Store
 from kdns.cluster.view import View
 from kdns.corefile import parse
 from kdns.dns import names
@@ -35,7 +34,7 @@ from kdns.hotpath.table import Table
 from kdns.hotpath.udp import UdpSocket
 from kdns.plugins import ORDER
 from kdns.plugins.plugin import Surroundings
-from kdns.server.informer import build_table, expected_keys, set_state
+from kdns.server.publisher import Publisher
 from kdns.table.builder import TableBuilder
 from kdns.table.epochs import ReaderEpochs
 
@@ -70,18 +69,14 @@ def measure_table(sizes: Sizes) -> TableCosts:
     view = View(tuple(names.from_text(zone) for zone in (ZONE, "in-addr.arpa", "ip6.arpa")))
     gc.collect()
     gc.disable()
-    start = time.process_time()
-    store = Store(view, time.time)
-    for event in events:
-        store.apply(event)
-    applied = time.process_time()
     epochs = ReaderEpochs(1)
-    builder = build_table([store], [view], lambda table: None, expected_keys(events, [view]), epochs.all_rows())
+    publisher = Publisher([view], lambda table: None, has_table=False, epochs=epochs.all_rows())
+    start = time.process_time()
+    publisher.apply(0, events)
+    applied = time.process_time()
+    publisher.sync([0])
     built = time.process_time()
-    gc.collect()
-    gc.freeze()
-    gc.enable()
-    numbers = builder.table.statistics()
+    numbers = publisher.builder.table.statistics()
     largest = max((s for s in cluster.services if s.address is None), key=lambda s: s.endpoint_count)
     small = next(s for s in cluster.clustered if 2 <= s.endpoint_count <= 10)
     return TableCosts(
@@ -92,9 +87,9 @@ def measure_table(sizes: Sizes) -> TableCosts:
         used_bytes=int(numbers["used_bytes"]),
         bytes_per_slot=numbers["used_bytes"] / numbers["slots"],
         bytes_per_response=numbers["used_bytes"] / numbers["blobs"],
-        small_change_ms=_change_ms(store, builder, objects.slices(small)[0]),
-        large_change_ms=_change_ms(store, builder, objects.slices(largest)[0]),
-        **_to_the_wire(store, builder, small, epochs.row(0)),
+        small_change_ms=_change_ms(publisher, objects.slices(small)[0]),
+        large_change_ms=_change_ms(publisher, objects.slices(largest)[0]),
+        **_to_the_wire(publisher, small, epochs.row(0)),
     )
 
 
@@ -115,20 +110,14 @@ def render(costs: TableCosts) -> str:
     )
 
 
-def _change_ms(store: Store, builder: TableBuilder, item: EndpointSlice) -> float:
+def _change_ms(publisher: Publisher, item: EndpointSlice) -> float:
     """The mean CPU, compaction and all, of taking one endpoint out of a slice or putting it back, until published."""
     without = EndpointSlice(item.namespace, item.name, item.service, item.ports, item.endpoints[1:])
     samples = []
     for turn in range(CHANGES):
         event = Event(Kind.ENDPOINT_SLICE, item.namespace, item.name, item if turn % 2 else without)
-        samples.append(1000 * _cpu(lambda event=event: _apply(store, builder, event)))  # type: ignore[misc]
+        samples.append(1000 * _cpu(lambda event=event: publisher.apply(0, [event])))  # type: ignore[misc]
     return statistics.mean(samples)
-
-
-def _apply(store: Store, builder: TableBuilder, event: Event) -> None:
-    store.apply(event)
-    builder.publish(0, store.take_changes())
-    set_state(builder, 0, store)
 
 
 def _cpu(call: Callable[[], None]) -> float:
@@ -137,7 +126,7 @@ def _cpu(call: Callable[[], None]) -> float:
     return time.process_time() - start
 
 
-def _to_the_wire(store: Store, builder: TableBuilder, source: Service, epoch: memoryview) -> dict[str, float]:
+def _to_the_wire(publisher: Publisher, source: Service, epoch: memoryview) -> dict[str, float]:
     """The median time from a change to a reply that shows it, answered by another process."""
     item = objects.slices(source)[0]
     gone = item.endpoints[0]
@@ -148,7 +137,7 @@ def _to_the_wire(store: Store, builder: TableBuilder, source: Service, epoch: me
         bound.bind(("127.0.0.1", 0))
         pid = os.fork()
         if pid == 0:
-            _answer_for_ever(bound, builder, epoch)
+            _answer_for_ever(bound, publisher.builder, epoch)
         client.connect(bound.getsockname())
         client.settimeout(1)
         try:
@@ -157,7 +146,7 @@ def _to_the_wire(store: Store, builder: TableBuilder, source: Service, epoch: me
             for turn in range(CHANGES):
                 event = Event(Kind.ENDPOINT_SLICE, item.namespace, item.name, item if turn % 2 else without)
                 start = time.perf_counter()
-                _apply(store, builder, event)
+                publisher.apply(0, [event])
                 while _ask(client, question) != turn % 2:
                     pass
                 changes.append(time.perf_counter() - start)

@@ -186,11 +186,6 @@ def _prepare(options: argparse.Namespace) -> Supervisor:
     if not blocks:
         blocks = parse(default_corefile(options.port, SETUPS), file_name, ORDER, os.environ, warn)
     built = resolver.build(blocks, surroundings, options.port)
-    if surroundings.views and options.manifests is None:
-        raise StartError(
-            "plugin/kubernetes: following an API server is not available in kdns yet; "
-            "give its objects with --manifests PATH"
-        )
     workers = options.workers or usable_cpus()
     sockets = tuple(bind_listener(listener.host, listener.port, workers) for listener in built.listeners)
     http = HttpEndpoints(surroundings)
@@ -203,7 +198,7 @@ def _prepare(options: argparse.Namespace) -> Supervisor:
         workers=workers,
         counters=CounterTable(workers),
         epochs=ReaderEpochs(workers),
-        manifests=options.manifests or "",
+        manifests=options.manifests,
     )
 
     def on_started() -> None:

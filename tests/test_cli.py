@@ -230,16 +230,6 @@ def test_a_corefile_from_standard_input(tmp_path: Path):
     assert (status, err) == (1, "stdin:2 - Error during parsing: Unknown directive 'nonsense'\n")
 
 
-def test_a_cluster_needs_objects(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
-    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
-    (tmp_path / "Corefile").write_text(CLUSTER.format(port=free_port()))
-    status, out, err = run(["-conf", str(tmp_path / "Corefile")], capsys)
-    assert (status, out, err.count("\n")) == (1, "", 1)
-    assert err.startswith("plugin/kubernetes: ")
-    assert "--manifests" in err
-
-
 @pytest.mark.parametrize("corefile", ["", "# nothing but a comment\n"])
 def test_an_empty_corefile_tells_clients_who_they_are(corefile: str, tmp_path: Path):
     port = free_port()

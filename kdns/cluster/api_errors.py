@@ -37,6 +37,7 @@ class ErrorKind(Enum):
     SERVER = "server"  # 5xx
     SHORT_WATCH = "short_watch"  # ended at once, without anything new
     REGRESSED = "regressed"  # the server's history is not the one that was followed
+    DOUBTED = "doubted"  # a list that another one has to confirm
 
     @property
     def is_outage(self) -> bool:

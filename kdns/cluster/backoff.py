@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random as random_module
 from collections.abc import Callable
 
@@ -38,16 +37,16 @@ class Backoff:
 
 
 class Pace:
-    """Keeps lists apart that are not failures: the first at once, none sooner than a second or two after the last."""
+    """Keeps lists apart that follow no failure: the first at once, none sooner than a second or two after the last."""
 
     def __init__(self, clock: Callable[[], float], random: random_module.Random) -> None:
         self._clock = clock
         self._random = random
         self._not_before = float("-inf")
 
-    async def wait_turn(self) -> None:
-        """Wait until the next one may start, and count it."""
-        delay = self._not_before - self._clock()
-        if delay > 0:
-            await asyncio.sleep(delay)
-        self._not_before = self._clock() + self._random.uniform(*MIN_RELIST_INTERVAL_SECONDS)
+    def next_delay(self) -> float:
+        """Seconds to wait until the next one, which is counted."""
+        now = self._clock()
+        delay = max(0.0, self._not_before - now)
+        self._not_before = now + delay + self._random.uniform(*MIN_RELIST_INTERVAL_SECONDS)
+        return delay

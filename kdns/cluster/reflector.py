@@ -133,7 +133,6 @@ class Reflector:
         if self._version:
             await self._resume()
             return
-        await self._list_pace.wait_turn()
         self._tally.relists[self._cause.value] += 1
         if self._missed_ends >= MAX_MISSED_ENDS or not await self._list_and_watch():
             await self._list()
@@ -147,8 +146,8 @@ class Reflector:
                     self._missed_ends += 1
                     return False
                 listed, version, rest = found
-                if self._replace(listed, version):
-                    await self._watch(stream, rest)
+                self._replace(listed, version)
+                await self._watch(stream, rest)
         except ApiError as error:
             if error.kind is not ErrorKind.INVALID or self._version:
                 raise
@@ -166,7 +165,8 @@ class Reflector:
 
         version = await listing.list_all(self._client, self._resource, take, self._list_seconds)
         self._note_answer()
-        self._is_fresh = self._replace(listed, version)
+        self._replace(listed, version)
+        self._is_fresh = True
 
     async def _resume(self) -> None:
         """Watch from the version that is known."""
@@ -199,9 +199,9 @@ class Reflector:
         progress_at = self._clock()
         is_warned = False
         while True:
-            lines = await self._read_within(stream, NO_END_WARN_SECONDS / 2)
-            size = len(listed)
-            for index, line in enumerate(lines or ()):
+            read = await self._read_within(stream, NO_END_WARN_SECONDS / 2)
+            lines, size = read or [], len(listed)
+            for index, line in enumerate(lines):
                 found = self._read_line(line)
                 if found.change is Change.INITIAL_END:
                     return listed, found.version, lines[index + 1 :]
@@ -211,7 +211,7 @@ class Reflector:
                     listed.pop(found.key, None)
             now = self._clock()
             # Part of a line is progress, a whole one only if it is new: it may be a change in a list without an end.
-            if lines is not None and (not lines or len(listed) != size):
+            if read is not None and (not lines or len(listed) != size):
                 progress_at = now
             if now - progress_at >= NO_END_SECONDS:
                 return None
@@ -298,24 +298,19 @@ class Reflector:
             watchdog.note_heard()
             self._tally.note_contact()
 
-    def _replace(self, listed: dict[Key, Listed], version: str) -> bool:
-        """Take over a complete list; False where another has to confirm it first. Raises ApiError."""
+    def _replace(self, listed: dict[Key, Listed], version: str) -> None:
+        """Take over a complete list. Raises ApiError where it cannot be believed yet."""
         if listing.is_older(version, self._newest) and self._cause is not Cause.REGRESSED:
             raise ApiError(ErrorKind.REGRESSED, f"the server listed version {version}, after {self._newest}")
         missing, known = self._replica.count_missing(listed), len(self._replica)
         if known > DOUBTED_OBJECTS and missing * 2 > known and not self._is_confirming:
             self._is_confirming = True
-            if self._cause is not Cause.REGRESSED:
-                self._cause = Cause.CONFIRM
-            name = self._resource.full_name
-            self._log.warning("%s: a list lacks %d of %d objects; listing again before they go", name, missing, known)
-            return False
+            raise ApiError(ErrorKind.DOUBTED, f"a list lacks {missing} of {known} objects")
         self._is_confirming = False
         self._replica.replace(listed)
         self._version = self._newest = version
         self._futile_watches = 0
         self._note_progress()
-        return True
 
     def _read_line(self, line: bytes) -> WatchLine:
         try:
@@ -359,17 +354,19 @@ class Reflector:
             return 0.0  # the outage has its own delays
         self._outage.note_answer()
         match error.kind:
-            case ErrorKind.GONE:
-                self._forget_version(Cause.GONE)
-                return 0.0  # lists have their own pace
-            case ErrorKind.VERSION_TOO_LARGE:
-                self._forget_version(Cause.VERSION_TOO_LARGE)
-                return 0.0
+            case ErrorKind.GONE | ErrorKind.VERSION_TOO_LARGE:
+                self._forget_version(Cause(error.kind.value))
+                return self._list_pace.next_delay()
             case ErrorKind.REGRESSED:
                 self._log.warning("%s: %s; listing everything again", self._resource.full_name, error)
                 self._replica.distrust()
                 self._forget_version(Cause.REGRESSED)
-                return 0.0
+                return self._list_pace.next_delay()
+            case ErrorKind.DOUBTED:
+                self._log.warning("%s: %s; listing again before they go", self._resource.full_name, error)
+                if self._cause is not Cause.REGRESSED:
+                    self._cause = Cause.CONFIRM
+                return self._list_pace.next_delay()
             case ErrorKind.INVALID if self._version:
                 self._forget_version(Cause.FUTILE)
         if error.kind.is_refusal:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from kdns.cluster.access import ApiAccess
 from kdns.cluster.view import View
 from kdns.corefile import Dispenser
 from kdns.dns.query import Query
@@ -113,17 +114,21 @@ class Surroundings:
     environ: dict[str, str] = field(default_factory=dict)
     current_table: CurrentTable = field(default_factory=CurrentTable)
     views: list[View] = field(default_factory=list)
+    accesses: list[ApiAccess] = field(default_factory=list)  # of each view, to its API server
     health: list[HealthSettings] = field(default_factory=list)
     # Address -> whether readiness is asked for again after it was reached once.
     ready: dict[str, bool] = field(default_factory=dict)
 
-    def view_index(self, view: View) -> int:
-        """The number of a view; equal views share one. Raises CorefileError where there are too many."""
-        if view not in self.views:
-            if len(self.views) == MAX_VIEWS:
-                raise CorefileError(f"more than {MAX_VIEWS} kubernetes directives with different options")
-            self.views.append(view)
-        return self.views.index(view)
+    def view_index(self, view: View, access: ApiAccess) -> int:
+        """The number of a view of an API server; equal ones share it. Raises CorefileError where there are too many."""
+        for index, known in enumerate(zip(self.views, self.accesses, strict=True)):
+            if known == (view, access):
+                return index
+        if len(self.views) == MAX_VIEWS:
+            raise CorefileError(f"more than {MAX_VIEWS} kubernetes directives with different options")
+        self.views.append(view)
+        self.accesses.append(access)
+        return len(self.views) - 1
 
 
 @dataclass(slots=True)

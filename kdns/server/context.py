@@ -19,4 +19,4 @@ class ServerContext:
     workers: int
     counters: CounterTable  # a row for each worker number
     epochs: ReaderEpochs  # likewise
-    manifests: str  # where objects come from: a path, or `-`
+    manifests: str | None  # where objects come from: a path, or `-`; None: API servers

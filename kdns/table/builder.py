@@ -63,7 +63,7 @@ class TableBuilder:
         for node in nodes:
             self._apply(view, node)
         if self._is_wasteful():
-            self._begin_generation()
+            self.begin_generation()
 
     def publish(self, view: int, nodes: Iterable[Node]) -> int:
         """Apply changed nodes, in their order, one at a time; how many of them changed the table."""
@@ -74,7 +74,7 @@ class TableBuilder:
             changed += self._apply(view, node)
         self._table.seal()
         if self._is_wasteful():
-            self._begin_generation()
+            self.begin_generation()
         if self._table is not before:
             self.announce()
         return changed
@@ -97,7 +97,7 @@ class TableBuilder:
         try:
             return self._table.replace_node(node.owner, view, flags, responses)
         except TableFull:
-            self._begin_generation()
+            self.begin_generation()
             return self._table.replace_node(node.owner, view, flags, responses)
 
     def _is_wasteful(self) -> bool:
@@ -107,12 +107,12 @@ class TableBuilder:
             or numbers["retired_bytes"] > max(MIN_RETIRED, MAX_RETIRED_SHARE * numbers["used_bytes"])
         )  # fmt: skip
 
-    def _begin_generation(self) -> None:
-        """Copy what is in use into a generation with room to grow."""
+    def begin_generation(self, expected_keys: int = 0) -> None:
+        """Copy what is in use into a generation with room to grow, or for so many keys more; tell nobody yet."""
         numbers = self._table.statistics()
         table = TableWriter.create(
             int(numbers["generation"]) + 1,
-            max(FIRST_SLOTS, int(GROWTH * numbers["slots"])),
+            max(FIRST_SLOTS, int(GROWTH * numbers["slots"]), int(numbers["slots"]) + expected_keys),
             4 * int(numbers["used_bytes"]) + DATA_RESERVE,
             # A new seed for each generation: what somebody may have learnt of one does not help with the next.
             self._random_bytes(16),

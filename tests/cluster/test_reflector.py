@@ -703,6 +703,42 @@ def test_refused_resource_is_told_in_one_line_and_tried_again() -> None:
     assert len(lines) == 2
 
 
+@pytest.mark.parametrize(
+    ("kind", "advice"),
+    [
+        (ErrorKind.UNAUTHORIZED, "correct or renew them"),
+        (ErrorKind.FORBIDDEN, "grant the verbs list and watch on namespaces"),
+        (ErrorKind.NOT_FOUND, "install the definition of namespaces, or remove the option"),
+    ],
+)
+def test_every_refusal_says_what_to_do(kind: ErrorKind, advice: str) -> None:
+    async def test(it: Followed) -> None:
+        it.api.steady_failure = ApiError(kind, "no")
+        await it.start()
+        await it.pass_time(59)
+        assert 35 <= len(it.api.requests) <= 60  # steps of half a second round delays up
+
+    with collected() as lines:
+        follow(test)
+    assert len(lines) == 1
+    assert advice in lines[0]
+
+
+def test_refusal_of_what_is_known_already_holds_nothing_back() -> None:
+    async def test(it: Followed) -> None:
+        it.api.put("a")
+        await it.start()
+        await it.pass_time(5)
+        it.api.steady_failure = ApiError(ErrorKind.FORBIDDEN, "no")
+        it.api.streams[0].end()
+        await it.pass_time(5)
+        assert it.names == {"a"}
+
+    with collected() as lines:
+        follow(test)
+    assert "held back" not in lines[0]
+
+
 def test_burst_in_one_read_is_one_batch_and_a_single_change_does_not_wait() -> None:
     async def test(it: Followed) -> None:
         await it.start()

@@ -6,24 +6,25 @@ import asyncio
 import json
 import ssl
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import aiohttp
 
-from tests.controlplane.kinds import COLLECTIONS, DEFAULT_NAMESPACE, path_of
+from tests.controlplane.kinds import COLLECTIONS, DEFAULT_NAMESPACE, path_of, running_pod
 
 FIELD_MANAGER = "kdns-tests"
 POLL_SECONDS = 0.02
-DEFINITION_SECONDS = 20.0
+WAIT_SECONDS = 20.0
 MAX_IN_FLIGHT = 64  # requests of one bulk creation; kube-apiserver takes 200 changes at once
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
 _HAS_STATUS = frozenset({"Pod", "Service", "Node"})
 
 KubernetesObject = Mapping[str, Any]
+T = TypeVar("T")
 
 
 class ApiError(Exception):
@@ -94,11 +95,21 @@ class Api:
         """Delete an object at once, without the grace a kubelet would need."""
         await self.request("DELETE", COLLECTIONS[kind].path(namespace, name), gracePeriodSeconds="0")
 
+    async def run_pod(self, namespace: str, name: str, address: str, node: str, is_ready: bool = True) -> None:
+        """Do for a Pod that a controller made what the scheduler and a kubelet would do."""
+        pod = COLLECTIONS["Pod"].path(namespace, name)
+        if not (await self.request("GET", pod))["spec"].get("nodeName"):
+            target = {"apiVersion": "v1", "kind": "Node", "name": node}
+            binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name}, "target": target}
+            await self.request("POST", f"{pod}/binding", binding)
+        status = running_pod(namespace, name, address, {}, node, is_ready)["status"]
+        await self.patch("Pod", namespace, name, {"status": status}, "status")
+
     async def get(self, kind: str, namespace: str, name: str) -> dict[str, Any]:
         """One object."""
         return await self.request("GET", COLLECTIONS[kind].path(namespace, name))
 
-    async def list(self, kind: str, namespace: str = "", **query: str) -> list[dict[str, Any]]:
+    async def list_objects(self, kind: str, namespace: str = "", **query: str) -> list[dict[str, Any]]:
         """The objects of a kind."""
         found: list[dict[str, Any]] = (await self.request("GET", COLLECTIONS[kind].path(namespace), **query))["items"]
         return found
@@ -112,18 +123,16 @@ class Api:
     async def define(self, definition: KubernetesObject) -> None:
         """Create a CustomResourceDefinition, and wait until its objects are served."""
         await self.apply(definition)
-        deadline = time.monotonic() + DEFINITION_SECONDS
-        while True:
-            found = await self.get("CustomResourceDefinition", "", definition["metadata"]["name"])
+        name = definition["metadata"]["name"]
+
+        def is_established(found: dict[str, Any]) -> bool:
             conditions = (found.get("status") or {}).get("conditions") or ()
-            if any(part["type"] == "Established" and part["status"] == "True" for part in conditions):
-                break
-            if time.monotonic() >= deadline:
-                raise AssertionError(f"{definition['metadata']['name']} is not established: {conditions}")
-            await asyncio.sleep(POLL_SECONDS)
+            return any(part["type"] == "Established" and part["status"] == "True" for part in conditions)
+
+        await wait(lambda: self.get("CustomResourceDefinition", "", name), is_established, f"{name} is established")
 
     async def issue_token(self, namespace: str, account: str) -> str:
-        """A token of a ServiceAccount. It is void once the account is deleted, or made anew."""
+        """A token of a ServiceAccount, void 10 s (which is how long it is cached) after the account is deleted."""
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}}
         path = COLLECTIONS["ServiceAccount"].path(namespace, account, "token")
         return str((await self.request("POST", path, body))["status"]["token"])
@@ -134,18 +143,18 @@ class Api:
         service: str,
         condition: Callable[[dict[str, bool]], bool],
         what: str,
-        timeout_seconds: float = 10.0,
+        timeout_seconds: float = WAIT_SECONDS,
     ) -> dict[str, bool]:
-        """Wait until the endpoints of a Service, addresses and whether they are ready, are as `condition` says."""
-        deadline = time.monotonic() + timeout_seconds
-        while True:
-            selector = f"kubernetes.io/service-name={service}"
-            found = endpoints_of(await self.list("EndpointSlice", namespace, labelSelector=selector))
-            if condition(found):
-                return found
-            if time.monotonic() >= deadline:
-                raise AssertionError(f"after {timeout_seconds:g} s, still not: {what}; there are {found}")
-            await asyncio.sleep(POLL_SECONDS)
+        """Wait until the endpoints of a Service, addresses and whether they are ready, are as `condition` says.
+
+        What else there is to wait for: `wait`.
+        """
+        selector = f"kubernetes.io/service-name={service}"
+
+        async def look() -> dict[str, bool]:
+            return endpoints_of(await self.list_objects("EndpointSlice", namespace, labelSelector=selector))
+
+        return await wait(look, condition, what, timeout_seconds)
 
     async def request(
         self, method: str, path: str, body: object = None, content_type: str = "application/json", **query: str
@@ -158,6 +167,20 @@ class Api:
             if answer.status >= 400:
                 raise ApiError(answer.status, found.get("message", ""))
             return found
+
+
+async def wait(
+    look: Callable[[], Awaitable[T]], condition: Callable[[T], bool], what: str, timeout_seconds: float = WAIT_SECONDS
+) -> T:
+    """Look until what is found is as `condition` says, and return it; fail with `what` was waited for."""
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        found = await look()
+        if condition(found):
+            return found
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"after {timeout_seconds:g} s, still not: {what}; there is {found}")
+        await asyncio.sleep(POLL_SECONDS)
 
 
 def endpoints_of(slices: Iterable[KubernetesObject]) -> dict[str, bool]:

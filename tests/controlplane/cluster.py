@@ -20,7 +20,7 @@ from typing import Self
 import yaml
 
 from tests.controlplane.api import Api
-from tests.fakes.apiserver.certificates import make_authority, make_server_certificate, make_signing_key
+from tests.fakes.apiserver.certificates import make_authority, make_server_certificate
 from tests.fakes.apiserver.ports import free_ports
 from tests.harness.waiting import wait_until
 
@@ -29,6 +29,15 @@ END_SECONDS = 10.0
 ADMIN = "admin"
 USER = "kdns"  # may do nothing until a test grants it
 ENDPOINT_SLICE_CONTROLLERS = ("endpointslice-controller", "endpointslice-mirroring-controller")
+# What else it takes for workloads to roll out, for slices to go with their Service and namespaces with what is in them.
+WORKLOAD_CONTROLLERS = (
+    *ENDPOINT_SLICE_CONTROLLERS,
+    "garbage-collector-controller",
+    "namespace-controller",
+    "deployment-controller",
+    "replicaset-controller",
+    "statefulset-controller",
+)
 SERVICE_RANGES = "10.96.0.0/12,fd00:96::/112"
 
 
@@ -174,7 +183,7 @@ class ControlPlane:
     def _write_files(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         make_server_certificate(self._folder, make_authority(self._folder), "apiserver")
-        make_signing_key(self._folder / "service-accounts.key")
+        make_authority(self._folder, "service-accounts")  # signs tokens; its public half is read from the certificate
         groups = {ADMIN: "system:masters"}
         lines = [f'{token},{user},{user},"{groups.get(user, "")}"\n' for user, token in self.tokens.items()]
         (self._folder / "tokens.csv").write_text("".join(lines))
@@ -192,7 +201,7 @@ class ControlPlane:
             "--disable-admission-plugins=ServiceAccount",  # Pods need no account of theirs to exist
             "--endpoint-reconciler-type=none",  # nor does the Service `kubernetes` need endpoints
             "--service-account-issuer=https://kubernetes.default.svc",
-            "--service-account-key-file=service-accounts.key",
+            "--service-account-key-file=service-accounts.crt",
             "--service-account-signing-key-file=service-accounts.key",
             f"--service-cluster-ip-range={self._service_ranges}",
             *self._extra_flags,

@@ -38,13 +38,15 @@ func main() {
 	}
 	flags := append(slices.Clone(os.Args[first+1:second]),
 		"--etcd-servers=http://"+os.Args[2], "--bind-address="+host, "--secure-port="+port)
-	// Both commands set up logging and feature gates of the process: one after the other, not both at once.
+	// Both share the logging and the feature gates of the process: all flags are declared before any is read, and the
+	// second to run finds logging as it wants it.
+	manager, server := controllers.NewControllerManagerCommand(), apiserver.NewAPIServerCommand()
 	logs.ReapplyHandling = logs.ReapplyHandlingIgnoreUnchanged
 	go func() {
 		waitListening(os.Args[3])
-		fail(execute(controllers.NewControllerManagerCommand(), os.Args[second+1:]))
+		fail(execute(manager, os.Args[second+1:]))
 	}()
-	if err := execute(apiserver.NewAPIServerCommand(), flags); err != nil {
+	if err := execute(server, flags); err != nil {
 		fail(err)
 	}
 	etcd.Close()

@@ -7,8 +7,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.controlplane.api import Api, ApiError
-from tests.controlplane.cluster import USER, ControlPlane
+from tests.controlplane.api import Api, ApiError, wait
+from tests.controlplane.cluster import USER, WORKLOAD_CONTROLLERS, ControlPlane
 from tests.controlplane.kinds import SERVICE_IMPORT_DEFINITION, node, reader, running_pod
 from tests.fakes_selftest.apiclient import WATCH_LIST
 
@@ -34,15 +34,12 @@ async def test_pods_of_a_service_become_endpoints(controlplane: ControlPlane) ->
         pods = [running_pod("slices", f"web-{n}", f"10.1.0.{n}", {"app": "web"}, "node-a") for n in (1, 2)]
         await api.apply(*pods)
         await api.wait_slices("slices", "web", lambda found: found == {"10.1.0.1": True, "10.1.0.2": True}, "two ready")
-        (part,) = await api.list("EndpointSlice", "slices")
+        (part,) = await api.list_objects("EndpointSlice", "slices")
         assert {endpoint["zone"] for endpoint in part["endpoints"]} == {"zone-a"}
 
         await api.apply(running_pod("slices", "web-1", "10.1.0.1", {"app": "web"}, "node-a", is_ready=False))
         await api.delete("Pod", "slices", "web-2")
         await api.wait_slices("slices", "web", lambda found: found == {"10.1.0.1": False}, "one, not ready")
-
-        await api.delete("Service", "slices", "web")
-        await api.wait_slices("slices", "web", lambda found: not found, "no slice")
 
 
 async def test_a_pod_without_a_node_is_no_endpoint(controlplane: ControlPlane) -> None:
@@ -58,28 +55,27 @@ async def test_a_user_may_what_it_is_granted(controlplane: ControlPlane) -> None
     role, binding = reader(USER, "services")
     async with controlplane.api() as api, controlplane.api(USER) as user:
         with pytest.raises(ApiError, match='cannot list resource "services"'):
-            await user.list("Service")
+            await user.list_objects("Service")
         await api.apply(role, binding)
-        assert await user.list("Service")
+        assert await user.list_objects("Service")
         with pytest.raises(ApiError, match='cannot list resource "pods"'):
-            await user.list("Pod")
+            await user.list_objects("Pod")
         await api.delete("ClusterRoleBinding", "", binding["metadata"]["name"])
         with pytest.raises(ApiError, match="403"):
-            await user.list("Service")
+            await user.list_objects("Service")
 
 
-async def test_a_token_of_an_account_is_void_when_that_is_made_anew(controlplane: ControlPlane) -> None:
+async def test_accounts_have_tokens(controlplane: ControlPlane) -> None:
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"namespace": "default", "name": "reader"}}
     async with controlplane.api() as api:
         await api.apply(account)
         token = await api.issue_token("default", "reader")
         async with Api(controlplane.url, controlplane.ca_file, token) as holder:
             with pytest.raises(ApiError, match=r"403.*system:serviceaccount:default:reader"):
-                await holder.list("Service")
-            await api.delete("ServiceAccount", "default", "reader")
-            await api.apply(account)
+                await holder.list_objects("Service")
+        async with Api(controlplane.url, controlplane.ca_file, token + "x") as stranger:
             with pytest.raises(ApiError, match="401"):
-                await holder.list("Service")
+                await stranger.list_objects("Service")
 
 
 async def test_service_imports_can_be_stored(controlplane: ControlPlane) -> None:
@@ -92,7 +88,7 @@ async def test_service_imports_can_be_stored(controlplane: ControlPlane) -> None
             "spec": {"type": "ClusterSetIP", "ips": ["10.200.0.1"]},
         }
         await api.apply(imported)
-        assert [found["spec"]["ips"] for found in await api.list("ServiceImport")] == [["10.200.0.1"]]
+        assert [found["spec"]["ips"] for found in await api.list_objects("ServiceImport")] == [["10.200.0.1"]]
 
 
 async def test_a_watch_may_begin_with_a_list(controlplane: ControlPlane) -> None:
@@ -114,19 +110,59 @@ async def test_objects_outlive_a_restart_and_versions_a_compaction_does_not(
             assert revision > int(stored["metadata"]["resourceVersion"])
             cluster.stop()
             with pytest.raises(aiohttp.ClientConnectorError):
-                await api.list("Namespace")
+                await api.list_objects("Namespace")
             cluster.start()
         async with cluster.api() as api:
-            assert {"kept", "newer"} <= {found["metadata"]["name"] for found in await api.list("Namespace")}
+            assert {"kept", "newer"} <= {found["metadata"]["name"] for found in await api.list_objects("Namespace")}
             version = stored["metadata"]["resourceVersion"]
             with pytest.raises(ApiError, match="410"):
-                await api.list("Namespace", resourceVersion=version, resourceVersionMatch="Exact")
+                await api.list_objects("Namespace", resourceVersion=version, resourceVersionMatch="Exact")
             (event,) = await api.watch_for("Namespace", seconds=1, resourceVersion=version)
             assert (event["type"], event["object"]["code"]) == ("ERROR", 410)
+
+
+async def test_workloads_roll_out_and_namespaces_go_with_what_is_in_them(
+    controlplane_binary: Path, tmp_path: Path
+) -> None:
+    template = {
+        "metadata": {"labels": {"app": "db"}},
+        "spec": {"containers": [{"name": "main", "image": "none"}]},
+    }
+    workload = {
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "metadata": {"namespace": "shop", "name": "db"},
+        "spec": {
+            "serviceName": "db",
+            "replicas": 2,
+            "podManagementPolicy": "Parallel",
+            "selector": {"matchLabels": {"app": "db"}},
+            "template": template,
+        },
+    }
+    with ControlPlane(controlplane_binary, tmp_path / "controlplane", WORKLOAD_CONTROLLERS) as cluster:
+        async with cluster.api() as api:
+            await api.apply(namespace("shop"), node("node-a"), service("shop", "db", app="db"), workload)
+            await wait(lambda: api.list_objects("Pod", "shop"), lambda pods: len(pods) == 2, "two Pods")
+            for number in range(2):
+                await api.run_pod("shop", f"db-{number}", f"10.1.0.{number}", "node-a")
+            found = await api.wait_slices("shop", "db", lambda found: len(found) == 2, "two endpoints")
+            assert found == {"10.1.0.0": True, "10.1.0.1": True}
+            (part,) = await api.list_objects("EndpointSlice", "shop")
+            assert {endpoint["hostname"] for endpoint in part["endpoints"]} == {"db-0", "db-1"}
+
+            await api.delete("Service", "shop", "db")
+            await api.wait_slices("shop", "db", lambda found: not found, "no slice")
+            await api.delete("Namespace", "", "shop")
+            await wait(
+                lambda: api.list_objects("Pod", "shop"),
+                lambda pods: all("deletionTimestamp" in pod["metadata"] for pod in pods),
+                "the Pods are on their way out",
+            )
 
 
 async def test_many_objects_are_created(controlplane: ControlPlane) -> None:
     async with controlplane.api() as api:
         await api.apply(namespace("many"))
         assert await api.create(service("many", f"web-{number}") for number in range(200)) == 200
-        assert len(await api.list("Service", "many")) == 200
+        assert len(await api.list_objects("Service", "many")) == 200

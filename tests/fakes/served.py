@@ -14,7 +14,7 @@ from kdns.hotpath.table import Table
 from kdns.metrics import OUTCOMES
 from kdns.plugins import ORDER
 from kdns.plugins.plugin import Surroundings
-from kdns.server.informer import build_table
+from kdns.server.publisher import Publisher
 from kdns.table.builder import TableBuilder
 
 CLIENT = ("192.0.2.1", 4242)
@@ -27,7 +27,7 @@ class Served:
     resolver: resolver.Resolver
     responder: Responder
     builder: TableBuilder
-    stores: list[Store]
+    stores: Sequence[Store]
 
     def fast(self, message: bytes, *, stream: bool = False, chance: int = 0) -> tuple[str, bytes | None]:
         """(outcome, reply) of the compiled path."""
@@ -55,13 +55,12 @@ def serve(
     """Build everything a worker would answer with."""
     surroundings = Surroundings(local_addresses, has_manifests=True)
     built = resolver.build(parse(corefile, "Corefile", ORDER, {}), surroundings, 53)
-    stores = [Store(view, lambda: 1_700_000_000.0) for view in surroundings.views]
-    for store in stores:
-        for event in events:
-            store.apply(event)
-    builder = build_table(stores, surroundings.views, lambda table: None)
-    table = Table(builder.table.fd)
+    publisher = Publisher(surroundings.views, lambda table: None, has_table=False, clock=lambda: 1_700_000_000.0)
+    for index in range(len(surroundings.views)):
+        publisher.apply(index, events)
+    publisher.sync(range(len(surroundings.views)))
+    table = Table(publisher.builder.table.fd)
     surroundings.current_table.table = table
     responder = Responder(built.listeners[0].routes())
     responder.set_table(table)
-    return Served(built, responder, builder, stores)
+    return Served(built, responder, publisher.builder, publisher.stores)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kdns.hotpath.answer import Responder
 from kdns.hotpath.table import Table, TableWriter
 from kdns.plugins.plugin import Surroundings
-from kdns.server.informer import announce_unsynced
+from kdns.server.publisher import Publisher
 from tests.fakes.directives import build
 from tests.fakes.served import Served
 
@@ -17,7 +17,7 @@ def serve_unsynced(corefile: str) -> Served:
     surroundings = Surroundings((LOCAL_ADDRESS,), has_manifests=True)
     built = build(corefile, surroundings)
     writers: list[TableWriter] = []
-    announce_unsynced(surroundings.views, writers.append)
+    Publisher(surroundings.views, writers.append, has_table=False).start()
     surroundings.current_table.table = Table(writers[0].fd)
     responder = Responder(built.listeners[0].routes())
     responder.set_table(surroundings.current_table.table)

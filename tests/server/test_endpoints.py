@@ -15,7 +15,7 @@ from kdns.errors import StartError
 from kdns.hotpath.table import Table, TableWriter
 from kdns.plugins.plugin import HealthSettings, Surroundings
 from kdns.server.endpoints import HttpEndpoints
-from kdns.server.informer import announce_unsynced
+from kdns.server.publisher import Publisher
 from tests.fakes.context import http_get, unused_tcp_port
 from tests.fakes.directives import build
 
@@ -31,7 +31,7 @@ class Tables:
 
     def show(self, *synced: bool) -> None:
         """Put up a new generation."""
-        announce_unsynced(self._surroundings.views, self._writers.append)
+        Publisher(self._surroundings.views, self._writers.append, has_table=False).start()
         for view, is_synced in enumerate(synced):
             self._writers[-1].set_synced(view, is_synced)
         self._surroundings.current_table.table = Table(self._writers[-1].fd)

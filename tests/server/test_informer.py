@@ -18,6 +18,7 @@ from kdns.hotpath.table import Table
 from kdns.server import informer as module
 from kdns.server.control import MAX_TEXT, Channel, Failed, NewTable, Stop
 from kdns.server.informer import Informer
+from kdns.server.publisher import Publisher
 from tests.fakes.context import channel_pair, served_context, until
 
 COREFILE = "a.test {\nkubernetes\n}\nb.test {\nkubernetes {\nttl 9\n}\n}\n"
@@ -176,10 +177,10 @@ async def test_an_informer_ends_when_its_supervisor_is_gone(tmp_path: Path):
 
 
 async def test_an_informer_that_breaks_ends_with_the_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def broken(_: Informer, events: object) -> None:
+    def broken(_: Publisher, indexes: object) -> None:
         raise LookupError("by design")
 
-    monkeypatch.setattr(Informer, "_load", broken)
+    monkeypatch.setattr(Publisher, "sync", broken)
     (tmp_path / "m.json").write_text(namespace("shop"))
     with (
         served_context(COREFILE, tmp_path) as context,

@@ -19,7 +19,7 @@ from kdns.hotpath.table import TableWriter
 from kdns.server import supervisor as module
 from kdns.server.control import Message, NewTable, Serve
 from kdns.server.endpoints import HttpEndpoints
-from kdns.server.informer import announce_unsynced
+from kdns.server.publisher import Publisher
 from kdns.server.supervisor import (
     MAX_BACKOFF_SECONDS,
     QUICK_DEATH_SECONDS,
@@ -169,7 +169,7 @@ class Tables:
         self._writers: list[TableWriter] = []
 
     def hand_over(self, synced: bool) -> None:
-        announce_unsynced(self._supervisor.context.resolver.surroundings.views, self._writers.append)
+        Publisher(self._supervisor.context.resolver.surroundings.views, self._writers.append, has_table=False).start()
         self._writers[-1].set_synced(0, synced)
         self._supervisor._hand_out_table(os.dup(self._writers[-1].fd))
 

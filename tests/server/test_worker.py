@@ -13,14 +13,13 @@ import dns.rcode
 import pytest
 
 from kdns.cluster.objects import Namespace
-from kdns.cluster.store import Store
 from kdns.dns.reply import Reply
 from kdns.plugins import SETUPS
 from kdns.plugins.plugin import Handler, Request, Setup
 from kdns.server import worker as module
 from kdns.server.context import ServerContext
 from kdns.server.control import Channel, NewTable, Serve, Stop
-from kdns.server.informer import build_table
+from kdns.server.publisher import Publisher
 from kdns.server.worker import Worker
 from kdns.table.builder import TableBuilder
 from tests.fakes.clusters import event_of
@@ -53,11 +52,11 @@ class Served:
     def hand_over(self, *namespaces: str) -> None:
         """Send a generation with these namespaces."""
         views = self.context.resolver.surroundings.views
-        stores = [Store(view, lambda: 1.0) for view in views]
-        for store in stores:
-            for name in namespaces:
-                store.apply(event_of(Namespace(name)))
-        self._builders.append(build_table(stores, views, lambda table: None))
+        publisher = Publisher(views, lambda table: None, has_table=False)
+        for index in range(len(views)):
+            publisher.apply(index, [event_of(Namespace(name)) for name in namespaces])
+        publisher.sync(range(len(views)))
+        self._builders.append(publisher.builder)
         self.ours.send(NewTable(len(self._builders)), os.dup(self._builders[-1].table.fd))
 
     async def ask(self, query: bytes, transport: str = UDP, timeout_seconds: float = 2.0) -> str | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from kdns import log
+from kdns.cluster.access import ApiAccess
 from kdns.cluster.selectors import Selector, SelectorError
 from kdns.cluster.view import PodMode, View
 from kdns.corefile import Dispenser, expand_zone, parse_duration
@@ -16,7 +17,6 @@ from kdns.plugins.kubernetes.cluster_zones import ClusterZones
 from kdns.plugins.plugin import Setup
 
 MAX_TTL = 3600  # seconds, as CoreDNS
-DEFAULT_STARTUP_TIMEOUT = 5.0  # seconds, as CoreDNS
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _FLOAT = re.compile(r"[+-]?([0-9]{1,18}(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,2})?")
@@ -25,30 +25,19 @@ _LOG = log.plugin_logger("kubernetes")
 
 
 @dataclass(slots=True)
-class ApiOptions:
-    """How the API server is reached; checked here, used by the source that follows it."""
-
-    endpoint: str = ""
-    tls: tuple[str, ...] = ()  # certificate, key, CA
-    kubeconfig: str = ""
-    context: str = ""
-    qps: float = 0.0
-    burst: int = 0
-    max_inflight: int = 0
-    startup_timeout_seconds: float = DEFAULT_STARTUP_TIMEOUT
-
-
-@dataclass(slots=True)
 class _Stanza:
     """What the lines of a directive have said so far."""
 
     directive: Dispenser
     view: View
-    api: ApiOptions = field(default_factory=ApiOptions)
+    access: ApiAccess = field(default_factory=ApiAccess)
     fallthrough: tuple[bytes, ...] = ()
 
     def set(self, **options: object) -> None:
         self.view = replace(self.view, **options)  # type: ignore[arg-type]
+
+    def reach(self, **options: object) -> None:
+        self.access = replace(self.access, **options)  # type: ignore[arg-type]
 
     def arguments(self, least: int, most: int | None = None) -> list[str]:
         """The rest of the line, of so many words."""
@@ -72,9 +61,9 @@ def setup(setup: Setup) -> ClusterZones:
     assert stanza is not None
     surroundings = setup.surroundings
     if not surroundings.has_manifests:
-        _check_in_cluster(stanza.api, surroundings.environ)
+        _check_in_cluster(stanza.access, surroundings.environ)
     view = replace(stanza.view, local_addresses=surroundings.local_addresses)
-    index = surroundings.view_index(view)
+    index = surroundings.view_index(view, ApiAccess() if surroundings.has_manifests else stanza.access)
     return ClusterZones(view, index, stanza.fallthrough, surroundings.current_table)
 
 
@@ -103,8 +92,8 @@ def _parse(setup: Setup) -> _Stanza:
     return stanza
 
 
-def _check_in_cluster(api: ApiOptions, environ: dict[str, str]) -> None:
-    if api.endpoint or api.kubeconfig:
+def _check_in_cluster(access: ApiAccess, environ: dict[str, str]) -> None:
+    if access.endpoint or access.kubeconfig or environ.get("KUBECONFIG"):
         return
     if not environ.get("KUBERNETES_SERVICE_HOST") or not environ.get("KUBERNETES_SERVICE_PORT"):
         raise CorefileError(
@@ -126,7 +115,7 @@ def _is_reverse(zone: bytes) -> bool:
 
 def _endpoint(stanza: _Stanza) -> None:
     urls = stanza.arguments(1)
-    stanza.api.endpoint = urls[0]
+    stanza.reach(endpoint=urls[0])
     if len(urls) > 1:
         _LOG.warning(
             "Multiple endpoints have been deprecated, only the first specified endpoint '%s' is used", urls[0]
@@ -134,12 +123,12 @@ def _endpoint(stanza: _Stanza) -> None:
 
 
 def _tls(stanza: _Stanza) -> None:
-    stanza.api.tls = tuple(stanza.arguments(3, 3))
+    stanza.reach(tls=tuple(stanza.arguments(3, 3)))
 
 
 def _kubeconfig(stanza: _Stanza) -> None:
     words = stanza.arguments(1, 2)
-    stanza.api.kubeconfig, stanza.api.context = words[0], "".join(words[1:])
+    stanza.reach(kubeconfig=words[0], context="".join(words[1:]))
 
 
 def _limit(kind: type[int | float]) -> Callable[[_Stanza], float]:
@@ -162,21 +151,21 @@ def _limit(kind: type[int | float]) -> Callable[[_Stanza], float]:
 
 
 def _qps(stanza: _Stanza) -> None:
-    stanza.api.qps = _limit(float)(stanza)
+    stanza.reach(qps=_limit(float)(stanza))
 
 
 def _burst(stanza: _Stanza) -> None:
-    stanza.api.burst = int(_limit(int)(stanza))
+    stanza.reach(burst=int(_limit(int)(stanza)))
 
 
 def _max_inflight(stanza: _Stanza) -> None:
-    stanza.api.max_inflight = int(_limit(int)(stanza))
+    stanza.reach(max_inflight=int(_limit(int)(stanza)))
 
 
 def _startup_timeout(stanza: _Stanza) -> None:
     text = stanza.arguments(1)[0]
     try:
-        stanza.api.startup_timeout_seconds = parse_duration(text)
+        stanza.reach(startup_timeout_seconds=parse_duration(text))
     except CorefileError as error:
         raise CorefileError(f"failed to parse startup_timeout: {text}, {error}") from error
 

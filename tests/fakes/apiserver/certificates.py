@@ -35,12 +35,6 @@ def make_client_certificate(folder: Path, authority: Certificate, user: str, gro
     return _make(folder, user.replace(":", "-"), "-subj", subject, *_signed_by(authority, "clientAuth"))
 
 
-def make_signing_key(path: Path) -> Path:
-    """A key that service account tokens are signed with."""
-    _openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-out", str(path))
-    return path
-
-
 def _signed_by(authority: Certificate, usage: str) -> tuple[str, ...]:
     signer = ("-CA", str(authority.certificate), "-CAkey", str(authority.key))
     return (*signer, "-addext", "basicConstraints=critical,CA:FALSE", "-addext", f"extendedKeyUsage={usage}")

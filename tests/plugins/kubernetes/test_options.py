@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from kdns.cluster.access import ApiAccess
 from kdns.cluster.selectors import Selector
 from kdns.cluster.view import PodMode, View
 from kdns.dns import names
 from kdns.plugins.kubernetes.cluster_zones import ClusterZones
-from kdns.plugins.kubernetes.options import OPTIONS, ApiOptions
+from kdns.plugins.kubernetes.options import OPTIONS
 from kdns.plugins.plugin import MAX_VIEWS, Surroundings
 from tests.fakes.directives import build, refusal_of, refused, set_up
 from tests.fakes.logs import collected
@@ -277,7 +278,7 @@ def test_ways_to_the_api_server(option: str, environ: dict[str, str]):
 
 
 def test_defaults_are_those_of_coredns():
-    assert ApiOptions().startup_timeout_seconds == 5.0
+    assert ApiAccess().startup_timeout_seconds == 5.0
     assert view_of().ttl == 5
 
 
