@@ -37,6 +37,8 @@ run: build ## serve examples/cluster on 127.0.0.1:1053 (PORT=...)
 test: build ## run every test
 	@command -v dig >/dev/null || { echo "dig is missing: apt-get install bind9-dnsutils" >&2; exit 1; }
 	@command -v ip >/dev/null || { echo "ip is missing: apt-get install iproute2" >&2; exit 1; }
+	@command -v openssl >/dev/null || { echo "openssl is missing: apt-get install openssl" >&2; exit 1; }
+	-@$(BIN)/python -m tests.controlplane.build
 	@$(BIN)/python -m pytest $(ARGS)
 
 check: build ## lint, types, import contracts, stubs

@@ -350,7 +350,7 @@ class Reflector:
             if self._futile_watches >= MAX_FUTILE_WATCHES:
                 self._forget_version(Cause.FUTILE)
             if is_news:
-                self._complain(f"no use to be made of the API server: {error}; what is known goes on being served")
+                self._complain(f"not followed for the moment: {error}; what is known goes on being served")
             return 0.0  # the outage has its own delays
         self._outage.note_answer()
         match error.kind:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,18 +11,17 @@ import pytest
 
 from kdns.cluster import backoff, follower
 from kdns.cluster.access import ApiAccess
-from kdns.cluster.follower import ClusterFollower
-from kdns.cluster.objects import EndpointSlice, Event, Kind
+from kdns.cluster.objects import EndpointSlice, Kind
 from kdns.cluster.selectors import Selector
 from kdns.cluster.view import PodMode, View
 from kdns.dns import names
 from tests.fakes.apiserver import FakeApiServer
 from tests.fakes.logs import collected
 from tests.fakes.loops import on_each_loop
+from tests.fakes.watched_cluster import Watched, watching
 
 ZONE = names.from_labels([b"cluster", b"local"])
 VIEW = View((ZONE,))
-TIMEOUT_SECONDS = 10.0
 
 
 @pytest.fixture
@@ -42,60 +40,10 @@ def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follower, "RESTART_SECONDS", 0.02)
 
 
-class Watched:
-    """A follower that runs, and what it has told."""
-
-    def __init__(self, access: ApiAccess, view: View, environ: dict[str, str] | None = None) -> None:
-        self.batches: list[list[Event]] = []
-        self.objects: dict[tuple[Kind, str, str], object] = {}
-        self.times_synced = 0
-        self.before_synced: set[tuple[Kind, str, str]] = set()
-        self.fails_at = ""  # name of an object that cannot be taken in
-        self.follower = ClusterFollower(access, view, self._on_events, self._on_synced, environ or {})
-
-    def held(self, kind: Kind) -> list[str]:
-        return sorted(name for found, _, name in self.objects if found is kind)
-
-    async def wait_for(self, condition: Callable[[], object], what: str) -> None:
-        deadline = time.monotonic() + TIMEOUT_SECONDS
-        while not condition():
-            assert time.monotonic() < deadline, f"still not: {what}: {self.objects.keys()}"
-            await asyncio.sleep(0.005)
-
-    async def wait_held(self, kind: Kind, *expected: str) -> None:
-        await self.wait_for(lambda: self.held(kind) == sorted(expected), f"{kind} {expected}")
-
-    async def wait_synced(self) -> None:
-        await self.wait_for(lambda: self.times_synced, "synced")
-
-    def _on_events(self, events: Sequence[Event]) -> None:
-        self.batches.append(list(events))
-        for event in events:
-            if event.name == self.fails_at:
-                self.fails_at = ""
-                raise RuntimeError("cannot take this")
-            key = (event.kind, event.namespace, event.name)
-            if event.object is None:
-                self.objects.pop(key, None)
-            else:
-                self.objects[key] = event.object
-
-    def _on_synced(self) -> None:
-        self.times_synced += 1
-        self.before_synced = set(self.objects)
-
-
 @asynccontextmanager
 async def following(server: FakeApiServer, view: View = VIEW, **options: Any) -> AsyncIterator[Watched]:
-    watched = Watched(ApiAccess(endpoint=server.url, **options), view)
-    task = asyncio.create_task(watched.follower.run())
-    try:
+    async with watching(Watched(ApiAccess(endpoint=server.url, **options), view)) as watched:
         yield watched
-    finally:
-        assert not task.done()
-        task.cancel()
-        await asyncio.wait([task])
-        assert task.cancelled()
 
 
 def service(name: str, **metadata: Any) -> dict[str, Any]:
