@@ -42,7 +42,8 @@ def read_documents(text: bytes, is_json: bool = False) -> list[Document]:
     """The documents of a file. Raises ManifestError, with document, line and column, where one does not parse."""
     if text.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[") or is_json:
         try:
-            return [Document(1, _read_list(text) or msgspec.json.decode(text))]
+            value = _read_list(text) or msgspec.json.decode(text)
+            return [] if value is None else [Document(1, value)]
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass  # several values one after the other, YAML in flow style, or broken: whoever reads it next says
         try:

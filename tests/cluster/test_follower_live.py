@@ -41,8 +41,13 @@ async def test_permissions_that_come_late_and_changes_that_come_at_once(
             await api.apply(SHOP, service("web"), *reader(USER, "services", "namespaces"))
             await watched.wait_held(Kind.SERVICE, "kubernetes", "web")
             assert not watched.times_synced
-            assert [resource.plural for resource in watched.follower.refused] == ["endpointslices"]
-            assert any("grant the verbs list and watch on endpointslices.discovery.k8s.io" in line for line in lines)
+            # What was granted a moment ago may be refused once more: authorization is eventually consistent.
+            refused = ["endpointslices"]
+            await watched.wait_for(
+                lambda: [resource.plural for resource in watched.follower.refused] == refused, "slices alone refused"
+            )
+            advice = "grant the verbs list and watch on endpointslices.discovery.k8s.io"
+            await watched.wait_for(lambda: any(advice in line for line in lines), "the advice")
             await api.apply(*reader(USER, "endpointslices", group=SLICES))
             await watched.wait_synced()
 

@@ -77,6 +77,8 @@ class Stream:
 
 def reset(transport: asyncio.BaseTransport) -> None:
     """Close a connection with RST."""
+    if transport.is_closing():  # a TLS transport that is closed has no socket to ask for
+        return
     opened = transport.get_extra_info("socket")
     if opened is not None:
         with suppress(OSError):
