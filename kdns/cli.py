@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from kdns import __version__, log, resolver
-from kdns.corefile import decode, default_corefile, parse
-from kdns.errors import KdnsError, StartError
+from kdns.corefile import decode, default_corefile, format_duration, parse, parse_duration
+from kdns.errors import CorefileError, KdnsError, StartError
 from kdns.metrics import CounterTable
 from kdns.plugins import ORDER, SETUPS
 from kdns.plugins.plugin import Surroundings
@@ -24,6 +24,7 @@ from kdns.server.context import ServerContext
 from kdns.server.cpus import usable_cpus
 from kdns.server.endpoints import HttpEndpoints
 from kdns.server.sockets import bind_listener
+from kdns.server.state import DEFAULT_MAX_AGE_SECONDS, MIN_MAX_AGE_SECONDS, open_state
 from kdns.server.supervisor import Supervisor
 from kdns.table.epochs import ReaderEpochs
 
@@ -33,7 +34,8 @@ MAX_PORT = 65535
 MAX_WORKERS = 256  # processes; far beyond what one pod is given
 TRUE, FALSE = ("1", "t", "T", "true", "TRUE", "True"), ("0", "f", "F", "false", "FALSE", "False")  # as Go reads them
 SWITCHES = ("plugins", "version", "quiet")  # flags that are there or not; a value comes behind `=`
-OWN = ("manifests", "workers", "help")  # flags shown with two dashes; any may be written with one or two
+# Flags shown with two dashes; any may be written with one or two.
+OWN = ("manifests", "workers", "state-dir", "state-max-age", "help")
 
 EXAMPLES = """\
 examples:
@@ -152,6 +154,18 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         metavar="N",
         help="worker processes (default: the processors this process may use)",
     )
+    own.add_argument(
+        "--state-dir",
+        metavar="DIR",
+        help="keep the table in this folder, and answer from it at once after a restart",
+    )
+    own.add_argument(
+        "--state-max-age",
+        type=_max_age,
+        default=DEFAULT_MAX_AGE_SECONDS,
+        metavar="DURATION",
+        help="the greatest age at which a kept table is used, as Go writes durations (default 24h)",
+    )
     try:
         flags, extra = _split_arguments(arguments)
     except StartError as error:
@@ -177,6 +191,16 @@ def _worker_count(text: str) -> int:
     return int(text)
 
 
+def _max_age(text: str) -> float:
+    try:
+        seconds = parse_duration(text)
+    except CorefileError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    if seconds < MIN_MAX_AGE_SECONDS:
+        raise argparse.ArgumentTypeError(f"age {text}, expected at least {format_duration(MIN_MAX_AGE_SECONDS)}")
+    return seconds
+
+
 def _prepare(options: argparse.Namespace) -> Supervisor:
     """Check everything that can be checked, and bind every socket. Raises KdnsError."""
     text, file_name = _read_corefile(options.conf)
@@ -186,6 +210,9 @@ def _prepare(options: argparse.Namespace) -> Supervisor:
     if not blocks:
         blocks = parse(default_corefile(options.port, SETUPS), file_name, ORDER, os.environ, warn)
     built = resolver.build(blocks, surroundings, options.port)
+    state = None
+    if options.state_dir is not None:
+        state = open_state(options.state_dir, options.state_max_age, surroundings, options.manifests)
     workers = options.workers or usable_cpus()
     sockets = tuple(bind_listener(listener.host, listener.port, workers) for listener in built.listeners)
     http = HttpEndpoints(surroundings)
@@ -197,8 +224,9 @@ def _prepare(options: argparse.Namespace) -> Supervisor:
         sockets=sockets,
         workers=workers,
         counters=CounterTable(workers),
-        epochs=ReaderEpochs(workers),
+        epochs=ReaderEpochs(workers + 1),
         manifests=options.manifests,
+        state=state,
     )
 
     def on_started() -> None:

@@ -120,7 +120,8 @@ def is_answering(port: int, transport: str) -> bool:
 def test_help_tells_of_every_flag_and_how_to_begin(word: str, capsys: pytest.CaptureFixture[str]):
     status, out, err = run([word], capsys)
     assert (status, err) == (0, "")
-    for flag in ("-conf", "-dns.port", "-p", "-pidfile", "-plugins", "-version", "-quiet", "--manifests", "--workers"):
+    coredns = ("-conf", "-dns.port", "-p", "-pidfile", "-plugins", "-version", "-quiet")
+    for flag in (*coredns, "--manifests", "--workers", "--state-dir", "--state-max-age"):
         assert re.search(rf"(?<![\w-]){re.escape(flag)}\b", out), flag
     assert "examples:\n  kdns -conf examples/Corefile" in out
     assert "--manifests -" in out
@@ -174,6 +175,7 @@ def test_kdns_own_flags_take_one_dash_too_and_any_value():
 def test_defaults():
     options = cli._parse_arguments([])
     assert (options.conf, options.port, options.pidfile, options.quiet) == ("", 53, "", False)
+    assert (options.state_dir, options.state_max_age) == (None, 24 * 3600.0)
     assert (options.manifests, options.workers, options.version, options.plugins) == (None, None, False, False)
 
 
@@ -195,6 +197,9 @@ def test_defaults():
         (["--workers", "0"], "argument --workers: worker count '0', expected 1 to 256"),
         (["--workers", "many"], "argument --workers: worker count 'many', expected 1 to 256"),
         (["--workers=257"], "argument --workers: worker count '257', expected 1 to 256"),
+        (["--state-max-age", "1d"], 'argument --state-max-age: time: unknown unit "d" in duration "1d"'),
+        (["--state-max-age=59s"], "argument --state-max-age: age 59s, expected at least 1m0s"),
+        (["--state-max-age=-2h"], "argument --state-max-age: age -2h, expected at least 1m0s"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]):

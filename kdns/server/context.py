@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from kdns.metrics import CounterTable
 from kdns.resolver import Resolver
 from kdns.server.sockets import ListenerSockets
+from kdns.server.state import StateFolder
 from kdns.table.epochs import ReaderEpochs
 
 
@@ -18,5 +19,6 @@ class ServerContext:
     sockets: tuple[ListenerSockets, ...]  # one for each of resolver.listeners
     workers: int
     counters: CounterTable  # a row for each worker number
-    epochs: ReaderEpochs  # likewise
+    epochs: ReaderEpochs  # likewise, and one more row for who saves the table
     manifests: str | None  # where objects come from: a path, or `-`; None: API servers
+    state: StateFolder | None = None  # where the table is kept for the next start

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ class HttpEndpoints:
     """Health and readiness over HTTP. aiohttp is imported only where a Corefile asks for it."""
 
     surroundings: Surroundings
+    # By the monotonic clock, when a table of a former process is too old to become ready with; None: it is of this one.
+    outdated_at: float | None = None
     _health: list[HealthEndpoint] = field(default_factory=list)
     _ready: list[ReadyEndpoint] = field(default_factory=list)
     _was_ready: set[str] = field(default_factory=set)
@@ -82,6 +85,8 @@ class HttpEndpoints:
         table = self.surroundings.current_table.table
         views = range(len(self.surroundings.views))
         if any(table is None or not table.is_synced(index) for index in views):
+            return ["kubernetes"]
+        if self.outdated_at is not None and time.monotonic() >= self.outdated_at:
             return ["kubernetes"]
         self._was_ready.add(address)
         return []

@@ -10,6 +10,7 @@ import asyncio
 import os
 from collections.abc import Callable, Coroutine
 from functools import partial
+from typing import TYPE_CHECKING
 
 from kdns import log
 from kdns.cluster.manifests import ManifestSource
@@ -20,6 +21,10 @@ from kdns.hotpath.table import TableWriter
 from kdns.server.context import ServerContext
 from kdns.server.control import MAX_TEXT, Channel, Failed, NewTable, Stop
 from kdns.server.publisher import Publisher
+from kdns.server.state import ImageKeeper
+
+if TYPE_CHECKING:
+    from kdns.cluster.follower import ClusterFollower
 
 HEARTBEAT_SECONDS = 1.0
 RETRY_SECONDS = 1.0  # between tries to read what could be read before
@@ -39,6 +44,11 @@ class Informer:
         self._channel = channel
         self._has_table = has_table
         self._publisher = Publisher(self._views, self._announce, has_table=has_table, epochs=context.epochs.all_rows())
+        self._followers: list[ClusterFollower] = []
+        self._keeper: ImageKeeper | None = None
+        if context.state is not None:
+            epoch = context.epochs.row(context.workers)
+            self._keeper = ImageKeeper(context.state, self._complete_table, self._unheard_seconds, epoch)
         self._stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
@@ -51,12 +61,17 @@ class Informer:
         else:
             tasks = [loop.create_task(self._follow_api(index)) for index in range(len(self._views))]
         tasks.append(loop.create_task(self._beat()))
+        if self._keeper is not None:
+            tasks.append(loop.create_task(self._keeper.run()))
         await asyncio.wait([*tasks, self._stopped], return_when=asyncio.FIRST_COMPLETED)
+        loop.remove_reader(self._channel.fileno())
         for task in tasks:
             task.cancel()
         for result in await asyncio.gather(*tasks, return_exceptions=True):
             if isinstance(result, Exception):
                 raise result
+        if self._keeper is not None:
+            await self._keeper.finish()
 
     def _on_message(self) -> None:
         try:
@@ -111,9 +126,27 @@ class Informer:
         follower = ClusterFollower(
             access, self._views[index], partial(self._publisher.apply, index), on_synced, self._environ
         )
+        self._followers.append(follower)
         async with asyncio.TaskGroup() as group:
             group.create_task(follower.run())
             group.create_task(_tell_when_late(synced, access.startup_timeout_seconds))
+
+    # The table's image
+
+    def _complete_table(self) -> TableWriter | None:
+        return self._publisher.builder.table if self._publisher.is_synced else None
+
+    def _unheard_seconds(self) -> float | None:
+        """How long ago a source was last heard of, the one that is silent longest; None: one never was."""
+        if self._manifests is not None:
+            return 0.0
+        longest = 0.0
+        for follower in self._followers:
+            for resource in follower.statistics():
+                if resource.seconds_since_contact is None:
+                    return None
+                longest = max(longest, resource.seconds_since_contact)
+        return longest
 
     def _announce(self, table: TableWriter) -> None:
         self._channel.send(NewTable(int(table.statistics()["generation"])), table.fd)

@@ -20,7 +20,7 @@ from kdns.hotpath.table import TableWriter
 from kdns.table.builder import TableBuilder, ZoneSettings
 
 # Keys a table gets: an endpoint has A, SRV, PTR and two names; a Service as much for itself and each way to its ports.
-KEYS_PER_OBJECT, KEYS_PER_ENDPOINT, KEYS_PER_SERVICE = 1, 5, 12
+KEYS_PER_OBJECT, KEYS_PER_ENDPOINT, KEYS_PER_SERVICE = 1, 5, 17
 
 Announce = Callable[[TableWriter], None]
 
@@ -56,6 +56,11 @@ class Publisher:
     def stores(self) -> Sequence[Store]:
         """The store of each view."""
         return self._stores
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether every view is whole, so that the table is complete and handed over."""
+        return len(self._synced) == len(self._views)
 
     def start(self) -> None:
         """Where there is no table yet, hand over one with what is true of any cluster, its views not synced."""
@@ -95,7 +100,7 @@ class Publisher:
         self._builder.beat()
 
     def _on_generation(self, table: TableWriter) -> None:
-        if not self._has_table or len(self._synced) == len(self._views):
+        if not self._has_table or self.is_synced:
             self._announce(table)
 
     def _set_state(self, index: int) -> None:

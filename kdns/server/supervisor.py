@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from kdns import log
+from kdns.corefile import format_duration
 from kdns.hotpath.table import Table
 from kdns.server.child import run_child, set_title
 from kdns.server.context import ServerContext
@@ -86,6 +87,7 @@ class Supervisor:
         set_title("kdns: supervisor")
         loop = asyncio.new_event_loop()
         self._watch_signals(loop)
+        self._load_image()
         loop.run_until_complete(self.http.start())
         self.on_started()
         while (role := loop.run_until_complete(self._wait_fork())) is not None:
@@ -99,6 +101,16 @@ class Supervisor:
         return 0
 
     # Starting
+
+    def _load_image(self) -> None:
+        """Begin with the table a former process has left, where there is one that is good."""
+        state = self.context.state
+        if state is None or (image := state.load()) is None:
+            return
+        self._hand_out_table(image.fd)
+        self.http.outdated_at = time.monotonic() + state.max_age_seconds - image.age_seconds
+        age = format_duration(round(image.age_seconds))
+        log.logger().info("serving from %s, %s old, until the cluster has been read", state.image, age)
 
     async def _wait_fork(self) -> Role | None:
         """The next child to start; None once the service has ended."""
@@ -192,6 +204,7 @@ class Supervisor:
         if self._table_fd is not None:
             os.close(self._table_fd)
         self._table_fd = fd
+        self.http.outdated_at = None
         table = Table(fd)
         self.context.resolver.surroundings.current_table.table = table
         for child in self._children.values():
@@ -248,8 +261,11 @@ class Supervisor:
         if lameduck_seconds:
             log.plugin_logger("health").info("Going into lameduck mode for %s", self.http.lameduck_text)
             await asyncio.sleep(lameduck_seconds)
+        saves_table = (
+            self.context.state is not None and self._has_synced_table() and self.http.outdated_at is None
+        )  # fmt: skip
         for child in self._children.values():
-            if child.role is Role.INFORMER:
+            if child.role is Role.INFORMER and not saves_table:
                 os.kill(child.pid, signal.SIGKILL)  # it has nothing to finish, and may be stuck in a read
             else:
                 child.channel.send(Stop(DRAIN_SECONDS))

@@ -147,11 +147,10 @@ def _target_places(owner: bytes, rdatas: tuple[bytes, ...]) -> dict[bytes, bytes
     """Pointers to where SRV targets stand: in the question, or in the record that names them."""
     at = HEADER_SIZE + len(owner) + 4
     places = {}
-    if len(rdatas) == 1:
-        target = rdatas[0][6:]
-        if owner.endswith(target):
-            # A service's own address: the target is the owner, or above it.
-            return {target: struct.pack("!H", 0xC000 | (HEADER_SIZE + len(owner) - len(target)))}
+    target = rdatas[0][6:]
+    if owner.endswith(target) and all([rdata[6:] == target for rdata in rdatas]):
+        # The ports of one service, or of one endpoint: the target is the owner, or above it.
+        return {target: struct.pack("!H", 0xC000 | (HEADER_SIZE + len(owner) - len(target)))}
     for position, name in zip(accumulate(map(len, names.labels_of(owner)), lambda a, b: a + b + 1, initial=0),
                               names.parents(owner)[:-1], strict=False):  # fmt: skip
         places[name] = struct.pack("!H", 0xC000 | (HEADER_SIZE + position))

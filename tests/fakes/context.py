@@ -15,6 +15,7 @@ from kdns.plugins.plugin import Surroundings
 from kdns.server.context import ServerContext
 from kdns.server.control import Channel
 from kdns.server.sockets import bind_listener
+from kdns.server.state import DEFAULT_MAX_AGE_SECONDS, StateFolder, open_state
 from kdns.table.epochs import ReaderEpochs
 from tests.fakes.directives import build
 from tests.harness.places import free_port
@@ -23,9 +24,15 @@ T = TypeVar("T")
 
 
 @contextmanager
-def served_context(corefile: str, manifests: Path | str = "", workers: int = 1) -> Iterator[ServerContext]:
+def served_context(
+    corefile: str, manifests: Path | str = "", workers: int = 1, state_dir: Path | None = None
+) -> Iterator[ServerContext]:
     """A context with sockets on 127.0.0.1; a key without a port gets a free one."""
-    built = build(corefile, Surroundings(has_manifests=True), free_port())
+    surroundings = Surroundings(has_manifests=True)
+    built = build(corefile, surroundings, free_port())
+    state: StateFolder | None = None
+    if state_dir is not None:
+        state = open_state(str(state_dir), DEFAULT_MAX_AGE_SECONDS, surroundings, str(manifests))
     sockets = tuple(bind_listener("127.0.0.1", listener.port, workers) for listener in built.listeners)
     try:
         yield ServerContext(
@@ -33,8 +40,9 @@ def served_context(corefile: str, manifests: Path | str = "", workers: int = 1) 
             sockets=sockets,
             workers=workers,
             counters=CounterTable(workers),
-            epochs=ReaderEpochs(workers),
+            epochs=ReaderEpochs(workers + 1),
             manifests=str(manifests),
+            state=state,
         )
     finally:
         for listener in sockets:
