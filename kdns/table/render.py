@@ -31,6 +31,7 @@ SOA_REFRESH, SOA_RETRY, SOA_EXPIRE = 7200, 1800, 86400  # seconds, as CoreDNS wr
 
 # Plain numbers: an enumeration's members cost a look-up each, half a million times.
 _A, _NS, _CNAME, _AAAA, _SRV = (int(t) for t in (RRType.A, RRType.NS, RRType.CNAME, RRType.AAAA, RRType.SRV))
+_ADDRESS_TYPES = (_A, _AAAA)
 _PREFIX = struct.Struct("!2sHHIH")
 _new = tuple.__new__  # makes a NamedTuple at half the cost
 
@@ -50,11 +51,12 @@ class Response(NamedTuple):
 
 def render_node(node: Node) -> tuple[int, list[Response] | None]:
     """(flags of the node, its responses), the latter None where the node is gone."""
-    if node.answers is None:
+    owner, answers, alias_of, has_ports = node
+    if answers is None:
         return 0, None
-    if node.alias_of is not None:
-        return 0, [Response(0, ALIAS, 0, 0, 0, 0, node.alias_of, None)]
-    return HAS_PORTS if node.has_ports else 0, [render_answer(node.owner, answer) for answer in node.answers]
+    if alias_of is not None:
+        return 0, [Response(0, ALIAS, 0, 0, 0, 0, alias_of, None)]
+    return HAS_PORTS if has_ports else 0, [render_answer(owner, answer) for answer in answers]
 
 
 def render_answer(owner: bytes, answer: Answer) -> Response:
@@ -63,7 +65,7 @@ def render_answer(owner: bytes, answer: Answer) -> Response:
     if len(rdatas) + len(chain) > MAX_RECORDS or len(additional) > MAX_RECORDS:
         rdatas, additional = rdatas[: MAX_RECORDS - len(chain)], additional[:MAX_RECORDS]
     if not chain:
-        if rtype in (_A, _AAAA):
+        if rtype in _ADDRESS_TYPES:
             return _render_addresses(rtype, ttl, rdatas)
         if rtype == _SRV:
             return _render_services(owner, ttl, rdatas, additional)

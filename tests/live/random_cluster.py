@@ -16,7 +16,7 @@ CLUSTER_IPS = [f"db-{number}" for number in range(SIZE)]
 HEADLESS = [f"set-{number}" for number in range(SIZE)]
 PODS = [f"pod-{number}" for number in range(SIZE)]
 MAX_ENDPOINTS = 4
-MAX_AWAY_SECONDS = 0.8  # an API server that is away comes back before there are too many states to try
+MAX_AWAY_SECONDS = 0.5  # an API server that is away comes back before there are too many states to try
 
 # What a follower must survive without a wrong answer: the server ends, delays or repeats things, but what it says is
 # true, or was. Each is met so often, or removed after a while. A history set back is not among them: where versions are
