@@ -150,7 +150,7 @@ def _target_places(owner: bytes, rdatas: tuple[bytes, ...]) -> dict[bytes, bytes
     at = HEADER_SIZE + len(owner) + 4
     places = {}
     target = rdatas[0][6:]
-    if owner.endswith(target) and all([rdata[6:] == target for rdata in rdatas]):
+    if owner.endswith(target) and all(rdata[6:] == target for rdata in rdatas):
         # The ports of one service, or of one endpoint: the target is the owner, or above it.
         return {target: struct.pack("!H", 0xC000 | (HEADER_SIZE + len(owner) - len(target)))}
     for position, name in zip(accumulate(map(len, names.labels_of(owner)), lambda a, b: a + b + 1, initial=0),
