@@ -198,6 +198,11 @@ cdef Outcome _from_table(
     elif blob.flags & BLOB_ALIAS:
         return OUTCOME_MISS
     else:
+        # The name may have come between the two look-ups: its types were there before it was, so they are now.
+        if query.qtype != 0:
+            blob = table.find(query.name, query.name_length, name_hash, query.qtype, route.view)
+            if blob != NULL:
+                return OUTCOME_MISS
         outcome = OUTCOME_NODATA
     reply_length[0] = _negative(
         table, route, packet, query, RCODE_NXDOMAIN if outcome == OUTCOME_NXDOMAIN else 0, stream, reply

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import gc
 import os
@@ -22,7 +23,12 @@ EXIT_FAILED = 1
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT)
 
 
-def run_child(title: str, supervisor_pid: int, main: Callable[[], Awaitable[None]]) -> None:
+def run_child(
+    title: str,
+    supervisor_pid: int,
+    main: Callable[[], Awaitable[None]],
+    new_loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop,
+) -> None:
     """Run `main` in a fresh event loop and end the process; never returns. To be called right after a fork."""
     status = EXIT_FAILED
     try:
@@ -36,14 +42,15 @@ def run_child(title: str, supervisor_pid: int, main: Callable[[], Awaitable[None
         set_title(title)
         # What came from the supervisor lives as long as this process; looking through it would only unshare its pages.
         gc.freeze()
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
             runner.run(_as_coroutine(main))
         status = 0
     except Exception as error:
         log.logger().error("%s ended by %s: %s", title, type(error).__name__, error)
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with contextlib.suppress(OSError, ValueError):  # nobody listens: nothing to flush
+            sys.stdout.flush()
+            sys.stderr.flush()
         # Not sys.exit(): the supervisor's own loop and sockets are in this memory too, and are not ours to close.
         os._exit(status)
 

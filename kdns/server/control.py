@@ -8,7 +8,7 @@ import socket
 import msgspec
 
 MAX_MESSAGE = 4096  # octets; the longest carries one error text, cut to fit
-MAX_TEXT = 3000  # characters of an error text
+MAX_TEXT = 3000  # octets of an error text
 
 
 class Serve(msgspec.Struct, tag=True):
@@ -39,6 +39,11 @@ Message = Serve | NewTable | Stop | Failed
 
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(Message)
+
+
+def fit_text(text: str) -> str:
+    """A text that fits a message: paths may hold octets that are no characters, and be longer than a message."""
+    return text.encode("utf-8", "backslashreplace")[:MAX_TEXT].decode("utf-8", "ignore")
 
 
 class Channel:

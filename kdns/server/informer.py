@@ -19,7 +19,7 @@ from kdns.cluster.view import needs_of
 from kdns.errors import ManifestError
 from kdns.hotpath.table import TableWriter
 from kdns.server.context import ServerContext
-from kdns.server.control import MAX_TEXT, Channel, Failed, NewTable, Stop
+from kdns.server.control import Channel, Failed, NewTable, Stop, fit_text
 from kdns.server.publisher import Publisher
 from kdns.server.state import ImageKeeper
 
@@ -96,7 +96,7 @@ class Informer:
             except ManifestError as error:
                 if str(error) != told:
                     told = str(error)
-                    self._channel.send(Failed(told[:MAX_TEXT]))
+                    self._channel.send(Failed(fit_text(told)))
             if not self._has_table:  # the supervisor ends the start that failed
                 await self._stopped
                 return

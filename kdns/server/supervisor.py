@@ -138,25 +138,55 @@ class Supervisor:
         return (delays[0][1], delays[0][0]) if delays else (None, 0.0)
 
     def _fork(self, role: Role, loop: asyncio.AbstractEventLoop) -> None:
-        ours, theirs = Channel.pair()
+        try:
+            ours, theirs = Channel.pair()
+        except OSError as error:
+            self._note_no_fork(role, error)
+            return
         supervisor_pid = os.getpid()
         sys.stdout.flush()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            ours.close()
+            theirs.close()
+            self._note_no_fork(role, error)
+            return
         if pid == 0:
             ours.close()
             self.http.close_inherited()
             for sibling in self._children.values():
                 sibling.channel.close()
             if role is Role.INFORMER:
-                main = informer_main(self.context, theirs, self._has_synced_table())
-            else:
-                main = worker_main(self.context, theirs, self._table_fd)
-            run_child(role.value, supervisor_pid, main)
+                has_table = self._has_synced_table()
+                self._forget_table()
+                # Not uvloop: beside aiohttp, a connection that fails while it is being made may close another's
+                # descriptor there, and watches break for no reason.
+                run_child(
+                    role.value,
+                    supervisor_pid,
+                    informer_main(self.context, theirs, has_table),
+                    asyncio.new_event_loop,
+                )
+            run_child(role.value, supervisor_pid, worker_main(self.context, theirs, self._table_fd))
         theirs.close()
         child = Child(pid, role, ours, time.monotonic())
         self._children[pid] = child
         loop.add_reader(ours.fileno(), self._on_message, child, loop)
         self._assign_numbers()
+
+    def _note_no_fork(self, role: Role, error: OSError) -> None:
+        """Descriptors, processes or memory are short: those who run go on, and the next try comes later."""
+        log.logger().error("%s cannot be started: %s; trying again", role.value, error.strerror)
+        now = time.monotonic()
+        self._backoff[role].note_death(0.0, now)
+        self._backoff[role].not_before = now + max(self._backoff[role].pause, MIN_BACKOFF_SECONDS)
+
+    def _forget_table(self) -> None:
+        """Let go of the current generation, in a child that reads none: its memory would stay as long as the child."""
+        self.context.resolver.surroundings.current_table.table = None
+        if self._table_fd is not None:
+            os.close(self._table_fd)
 
     def _assign_numbers(self) -> None:
         """Give each number without a worker to the spare."""
@@ -187,6 +217,11 @@ class Supervisor:
                 match received:
                     case NewTable(), int(fd):
                         self._hand_out_table(fd)
+                    case NewTable(), None:
+                        log.logger().error(
+                            "a table came without its file: no descriptor is free; the informer is replaced"
+                        )
+                        os.kill(child.pid, signal.SIGKILL)
                     case Failed(text), _:
                         self._fail(text, loop)
         except EOFError:

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Coroutine
 
 from kdns import log, metrics
+from kdns.errors import TableError
 from kdns.hotpath.answer import Responder
 from kdns.hotpath.stream import StreamResponder
 from kdns.hotpath.table import Table
@@ -40,6 +41,7 @@ class Worker:
         self._epoch: memoryview | None = None  # a spare reads nothing, and has none
         if table_fd is not None:
             self._use_table(table_fd)
+            os.close(table_fd)  # the mapping has its own; this one would keep the generation for ever
 
     async def run(self) -> None:
         """Serve until told to stop, or until the supervisor is gone."""
@@ -60,13 +62,18 @@ class Worker:
                     case Serve(number):
                         self._serve(number)
                     case NewTable():
-                        assert fd is not None
+                        if fd is None:
+                            raise TableError("a table came without its file: no descriptor is free")
                         self._use_table(fd)
                         os.close(fd)
                     case Stop(drain_seconds):
                         self._stop(drain_seconds)
         except EOFError:
             self._stop(0.0)
+        except Exception as error:
+            # Half a worker is worse than none: the spare takes over.
+            if not self._stopped.done():
+                self._stopped.set_exception(error)
 
     def _stop(self, drain_seconds: float) -> None:
         if not self._stopped.done():

@@ -21,7 +21,6 @@ FILES = (
     "labels",
     "multicluster",
     "namespace-labels",
-    "namespaces",
     "noendpoints",
     "pods-verified",
     "unsynced",

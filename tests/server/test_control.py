@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from kdns.server.control import MAX_MESSAGE, MAX_TEXT, Channel, Failed, NewTable, Serve, Stop
+from kdns.server.control import MAX_MESSAGE, MAX_TEXT, Channel, Failed, NewTable, Serve, Stop, fit_text
 
 
 @pytest.fixture
@@ -83,3 +83,15 @@ def test_the_longest_error_text_fits(ends):
 def test_a_channel_can_be_waited_on(ends):
     assert ends[0].fileno() != ends[1].fileno()
     assert not os.get_blocking(ends[0].fileno())
+
+
+@pytest.mark.parametrize("text", ["plain", "/nope\udcff", "é" * 5000, "\ud800" * 3000])
+def test_any_text_fits_a_message(text):
+    ours, theirs = Channel.pair()
+    assert ours.send(Failed(fit_text(text)))
+    (message, fd) = theirs.receive()
+    assert isinstance(message, Failed)
+    assert fd is None
+    assert message.text.startswith(text[0].encode("utf-8", "backslashreplace").decode()[:1])
+    ours.close()
+    theirs.close()

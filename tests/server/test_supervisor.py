@@ -293,3 +293,21 @@ def test_children_show_what_they_are(tmp_path: Path):
             lambda: sorted(found.title for found in server.processes()) == wanted,
             lambda: f"{wanted}: {server.processes()}",
         )
+
+
+@pytest.mark.parametrize("what", ["fork", "pair"])
+def test_a_child_that_cannot_be_started_is_tried_again_later(what: str, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: object) -> None:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    with supervising() as supervisor, collected() as lines:
+        if what == "fork":
+            monkeypatch.setattr(os, "fork", refuse)
+        else:
+            monkeypatch.setattr(module.Channel, "pair", refuse)
+        loop = asyncio.new_event_loop()
+        supervisor._fork(Role.WORKER, loop)
+        loop.close()
+        assert not supervisor._children
+        assert supervisor._backoff[Role.WORKER].not_before > time.monotonic()
+        assert any("cannot be started: Resource temporarily unavailable; trying again" in line for line in lines)

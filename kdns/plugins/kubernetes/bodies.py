@@ -61,15 +61,19 @@ def spell_zone(body: Body, query: Query, zone: bytes) -> Body:
 def move(body: Body, octets: int) -> Body:
     """Every pointer but those of answers to their owner moved by so many octets: the question became that much longer.
 
-    What such pointers lead to lies behind the part of the question that differs.
+    What such pointers lead to lies behind the part of the question that differs. Additional records whose pointer would
+    lead too far are left out, with those behind them.
     """
     changed = bytearray(body.octets)
     for index, (start, _) in enumerate(_records(body)):
         at = _owner_end(changed, start) - 2
         is_owner = index < body.answers and changed[at : at + 2] == OWNER
         if changed[at] >= 0xC0 and not is_owner:
-            pointer = struct.unpack_from("!H", changed, at)[0]
-            struct.pack_into("!H", changed, at, pointer + octets)
+            place = (struct.unpack_from("!H", changed, at)[0] & MAX_POINTER) + octets
+            if place > MAX_POINTER:
+                assert index >= body.answers, "answers of an alias point to their owner only"
+                return body._replace(octets=bytes(changed[:start]), additionals=index - body.answers - body.authorities)
+            struct.pack_into("!H", changed, at, 0xC000 | place)
     return body._replace(octets=bytes(changed))
 
 

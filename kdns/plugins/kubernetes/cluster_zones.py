@@ -122,7 +122,9 @@ class ClusterZones:
             return None if other is None else self._find(table, other, qtype, zone)
         if exists[1] & ALIAS:
             return self._find(table, exists[6], qtype, zone)
-        return owner, 0, None
+        # The name may have come between the two look-ups: its types were there before it was, so they are now.
+        entry = table.lookup(owner, qtype, view) if qtype else None
+        return (owner, 0, None) if entry is None else (owner, entry[1], bodies.of_entry(entry))
 
     def _other_spelling(self, table: Table, owner: bytes, zone: bytes) -> bytes | None:
         """The owner in the table that CoreDNS would take `owner` for."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 
 import dns.message
+import dns.rcode
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -99,3 +101,20 @@ def test_an_entry_keeps_what_rotation_needs():
     body = body_of("db.shop.svc.cluster.local", 1)
     assert (body.answers, body.record_length, body.rotate_from) == (2, 16, 0)
     assert len(body.octets) == 32
+
+
+@pytest.mark.parametrize("length", [1, 20, 50, 60, 63])
+@pytest.mark.parametrize("endpoints", [250, 300, 600])
+def test_pointers_of_a_longer_question_never_lead_too_far(endpoints, length):
+    """The first name of a large answer that a pointer can just reach is out of reach behind a longer question."""
+    events = [event_of(Namespace("shop")), event_of(Service("shop", "big", ServiceType.HEADLESS))]
+    ports = (Port("http", "TCP", 80),)
+    found = tuple(Endpoint(bytes((10, 9, n >> 8, n & 255))) for n in range(endpoints))
+    events.append(event_of(EndpointSlice("shop", "big-1", "big", ports, found)))
+    served = serve(".:53 {\n kubernetes cluster.local {\n zonal\n }\n}\n", events)
+    name = f"{'z' * length}.prefer._zone.big.shop.svc.cluster.local"
+    reply = dns.message.from_wire(served.any(dns.message.make_query(name, "SRV").to_wire(), stream=True))
+    assert reply.rcode() == dns.rcode.NOERROR
+    targets = {record.target for record in reply.answer[0]}
+    assert len(targets) == endpoints
+    assert {rrset.name for rrset in reply.additional} <= targets
