@@ -185,9 +185,7 @@ cdef Outcome _from_table(
     if query.qtype != 0:
         blob = table.find(query.name, query.name_length, name_hash, query.qtype, route.view)
     if blob != NULL:
-        if blob.flags & BLOB_LEAVES_ZONE or (blob.flags & BLOB_SPELLS_ZONE and query.has_upper_case):
-            return OUTCOME_MISS
-        return _positive(table, route, blob, packet, query, limit, stream, chance, reply, reply_length)
+        return _hit(table, route, blob, packet, query, limit, stream, chance, reply, reply_length)
     if query.qtype == TYPE_AXFR or query.qtype == TYPE_IXFR:
         return OUTCOME_MISS
     blob = table.find(query.name, query.name_length, name_hash, 0, route.view)
@@ -202,7 +200,7 @@ cdef Outcome _from_table(
         if query.qtype != 0:
             blob = table.find(query.name, query.name_length, name_hash, query.qtype, route.view)
             if blob != NULL:
-                return OUTCOME_MISS
+                return _hit(table, route, blob, packet, query, limit, stream, chance, reply, reply_length)
         outcome = OUTCOME_NODATA
     reply_length[0] = _negative(
         table, route, packet, query, RCODE_NXDOMAIN if outcome == OUTCOME_NXDOMAIN else 0, stream, reply
@@ -226,6 +224,15 @@ cdef bint _may_be_spelled_otherwise(Table table, const Route* route, const Query
         table.hash_name(query.name + at, query.name_length - at, route.view), 0, route.view,
     )
     return blob != NULL and blob.flags & BLOB_HAS_PORTS != 0
+
+
+cdef inline Outcome _hit(
+    Table table, const Route* route, const BlobHeader* blob, const uint8_t* packet, const Query* query, size_t limit,
+    bint stream, uint64_t chance, uint8_t* reply, size_t* reply_length,
+) noexcept nogil:
+    if blob.flags & BLOB_LEAVES_ZONE or (blob.flags & BLOB_SPELLS_ZONE and query.has_upper_case):
+        return OUTCOME_MISS
+    return _positive(table, route, blob, packet, query, limit, stream, chance, reply, reply_length)
 
 
 cdef Outcome _positive(
