@@ -30,7 +30,7 @@ def observe_start(place: Place, directory: Path, start: Start) -> tuple[int | st
     """Start a server with the Corefile: its exit status, or `running`, and what it said on standard error."""
     with start_server(place, directory, start.corefile, start.files, start.environment, start.arguments) as server:
         wait_until(
-            lambda: server.returncode is not None or server.is_answering(server.peer(), UDP),
+            lambda: _has_settled(server),
             lambda: f"started or ended\n{server.said()}",
             START_SECONDS,
         )
@@ -167,3 +167,11 @@ def _awaited(
     except AssertionError as error:
         return [str(error)]
     return []
+
+
+def _has_settled(server: Server) -> bool:
+    """Whether the server answers, or has ended, which it may do between two looks."""
+    try:
+        return server.is_answering(server.peer(), UDP)
+    except AssertionError:
+        return server.returncode is not None
