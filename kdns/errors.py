@@ -34,6 +34,10 @@ class ServeError(KdnsError):
         self.rcode = rcode
 
 
+class Dropped(KdnsError):
+    """A plugin wants the client to get no reply at all."""
+
+
 class UpstreamError(ServeError):
     """An upstream server failed; becomes SERVFAIL or a retry."""
 

@@ -18,10 +18,10 @@ from kdns.corefile.complaints import one_line
 from kdns.dns import names
 from kdns.dns.codes import Rcode, RRType
 from kdns.dns.query import Verdict, parse_query
-from kdns.dns.reply import Reply, refusal, render, render_header_only
-from kdns.errors import CorefileError, ServeError
+from kdns.dns.reply import OWN_UDP_PAYLOAD, Reply, refusal, render, render_header_only
+from kdns.errors import CorefileError, Dropped, ServeError
 from kdns.plugins import ORDER, SETUPS
-from kdns.plugins.plugin import MISS, REFUSE, Handler, Plugin, Request, Route, Setup, Surroundings
+from kdns.plugins.plugin import MISS, REFUSE, BlockSettings, Handler, Plugin, Request, Route, Setup, Surroundings
 
 MAX_DEPTH = 8  # questions one query may cause inside the server: ExternalNames that lead to ExternalNames
 
@@ -32,6 +32,7 @@ class Block:
 
     plugins: tuple[tuple[str, Plugin], ...]
     handler: Handler | None  # None: no directive of it serves, every name is refused
+    settings: BlockSettings = field(default_factory=BlockSettings)
 
 
 @dataclass(slots=True)
@@ -45,13 +46,24 @@ class Listener:
     keys: list[ServerKey] = field(default_factory=list)
 
     @property
+    def label(self) -> str:
+        """What metrics and log lines call it: `dns://:53`, `dns://[::1]:53`."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.transport}://{host}:{self.port}"
+
+    @property
+    def takes_other_classes(self) -> bool:
+        """Whether a block of it has to do with classes but IN."""
+        return any(block.settings.takes_other_classes for block in self.zones.values())
+
+    @property
     def zone_texts(self) -> list[str]:
         """What the start tells of it: the zones in order, each behind the warning about its spelling, if any."""
         found = []
         for key in sorted(self.keys, key=lambda key: key.zone_text):
             if warning := corefile.syntax_warning(key):
                 found.append(warning)
-            found.append(f"{key.zone_text}:{key.port}")
+            found.append(f"{key.zone_text}:{key.port}" + (f" on {self.host}" if self.host else ""))
         return found
 
     def block_of(self, qname: bytes, qtype: int) -> Block | None:
@@ -96,7 +108,14 @@ class Resolver:
                 flush()
 
     async def answer(
-        self, listener: Listener, message: bytes, client: tuple[str, int], *, stream: bool, chance: int | None = None
+        self,
+        listener: Listener,
+        message: bytes,
+        client: tuple[str, int],
+        *,
+        stream: bool,
+        local: tuple[str, int] = ("", 0),
+        chance: int | None = None,
     ) -> bytes | None:
         """The reply to a message, or None where there must be none. Raises nothing a client could cause."""
         verdict, query = parse_query(message)
@@ -105,14 +124,21 @@ class Resolver:
         if verdict in (Verdict.NOTIMP, Verdict.FORMERR):
             return render_header_only(message, Rcode.NOTIMP if verdict == Verdict.NOTIMP else Rcode.FORMERR)
         assert query is not None
+        own_limit = OWN_UDP_PAYLOAD
         if verdict == Verdict.BADVERS:
             reply = refusal(Rcode.BADVERS)
-        elif verdict == Verdict.OTHER_CLASS:
+        elif verdict == Verdict.OTHER_CLASS and not listener.takes_other_classes:
             reply = refusal(Rcode.REFUSED)
         else:
-            reply = await _resolve(listener, Request(query, client, stream, partial(_resolve, listener)))
+            request = Request(query, client, stream, partial(_resolve, listener), local, listener.label)
+            try:
+                reply = await _resolve(listener, request)
+            except Dropped:
+                return None
+            block = listener.block_of(query.qname, query.qtype)
+            own_limit = OWN_UDP_PAYLOAD if block is None else block.settings.udp_limit
         chance = random.getrandbits(64) if chance is None else chance
-        return render(query, reply, stream=stream, chance=chance)
+        return render(query, reply, stream=stream, chance=chance, own_limit=own_limit)
 
     def _plugins(self) -> list[Plugin]:
         blocks = {id(block): block for listener in self.listeners for block in listener.zones.values()}
@@ -122,22 +148,27 @@ class Resolver:
 def build(blocks: Sequence[ServerBlock], surroundings: Surroundings, default_port: int) -> Resolver:
     """Set up every directive of every block, directive by directive in the fixed order. Raises CorefileError."""
     keys = [corefile.parse_keys(block.keys, default_port) for block in blocks]
-    corefile.check_overlaps(corefile.Listener(tuple(block_keys)) for block_keys in keys)
     chains = [_set_up(block, block_keys, surroundings) for block, block_keys in zip(blocks, keys, strict=True)]
+    corefile.check_overlaps(
+        corefile.Listener(tuple(block_keys), tuple(chain.settings.addresses) or ("",))
+        for block_keys, chain in zip(keys, chains, strict=True)
+    )
     listeners: dict[tuple[str, str, int], Listener] = {}
     for block_keys, chain in zip(keys, chains, strict=True):
         for key in block_keys:
             if key.transport != "dns":
                 raise CorefileError(f"{key} - only dns:// is served; remove the key or its scheme")
-            place = (key.transport, "", key.port)
-            listener = listeners.setdefault(place, Listener(*place))
-            listener.zones[key.zone] = chain
-            listener.keys.append(key)
+            for host in chain.settings.addresses or [""]:
+                place = (key.transport, host, key.port)
+                listener = listeners.setdefault(place, Listener(*place))
+                listener.zones[key.zone] = chain
+                listener.keys.append(key)
     return Resolver(tuple(listeners.values()), surroundings)
 
 
 def _set_up(block: ServerBlock, keys: Sequence[ServerKey], surroundings: Surroundings) -> Block:
     zones = tuple(key.zone for key in keys)
+    settings = BlockSettings()
     plugins: list[tuple[str, Plugin]] = []
     for name in ORDER:
         tokens = block.directives.get(name)
@@ -150,12 +181,18 @@ def _set_up(block: ServerBlock, keys: Sequence[ServerKey], surroundings: Surroun
                 "`kdns -plugins` lists those that are"
             )
         try:
-            plugin = setup(Setup(Dispenser(tokens), zones, surroundings))
+            plugin = setup(Setup(Dispenser(tokens), zones, surroundings, settings))
         except CorefileError as error:
             raise CorefileError(one_line(f"plugin/{name}: {error}"), hint=error.hint) from error
         if plugin is not None:
             plugins.append((name, plugin))
-    return Block(tuple(plugins), _chain(plugins) if plugins else None)
+    for name, plugin in plugins:
+        if (connect := getattr(plugin, "connect", None)) is not None:
+            try:
+                connect(dict(plugins))
+            except CorefileError as error:
+                raise CorefileError(one_line(f"plugin/{name}: {error}"), hint=error.hint) from error
+    return Block(tuple(plugins), _chain(plugins) if plugins else None, settings)
 
 
 def _chain(plugins: Sequence[tuple[str, Plugin]]) -> Handler:
@@ -181,6 +218,8 @@ async def _resolve(listener: Listener, request: Request) -> Reply:
         return await block.handler(request)
     except ServeError as error:
         return refusal(error.rcode)
+    except Dropped:
+        raise
     except Exception as error:
         culprit = _raised_in(block, error)
         log.logger().error('Recovered from panic in server: "dns://:%d" %s%r', listener.port, culprit, error)

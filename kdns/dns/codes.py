@@ -18,6 +18,8 @@ class RRType(IntEnum):
     TXT = 16
     AAAA = 28
     SRV = 33
+    NAPTR = 35
+    DNAME = 39
     OPT = 41
     DS = 43
     RRSIG = 46
@@ -72,7 +74,12 @@ class EdnsOption(IntEnum):
 class ExtendedError(IntEnum):
     """Extended DNS error codes (RFC 8914, 4)."""
 
+    STALE_ANSWER = 3
     NOT_READY = 14
+    BLOCKED = 15
+    FILTERED = 17
+    NO_REACHABLE_AUTHORITY = 22
+    NETWORK_ERROR = 23
 
 
 def type_text(rtype: int) -> str:

@@ -22,6 +22,7 @@ _FIXED = struct.Struct("!HHIH")
 # The types whose data is one name that may be compressed (RFC 3597, 4: those of RFC 1035).
 _NAME_TYPES = frozenset({RRType.NS, RRType.CNAME, RRType.PTR})
 _SRV_FIXED = 6  # octets of priority, weight and port before the target (RFC 2782)
+_MX_FIXED = 2  # octets of the preference before the exchange (RFC 1035, 3.3.9)
 
 
 class Body(NamedTuple):
@@ -71,6 +72,12 @@ class Compressor:
         if record.rtype in _NAME_TYPES:
             rdata = self._compress(record.rdata)
             self._note_compressed(record.rdata, rdata, rdata_at)
+        elif record.rtype == RRType.MX:
+            target = self._compress(rdata[_MX_FIXED:])
+            self._note_compressed(rdata[_MX_FIXED:], target, rdata_at + _MX_FIXED)
+            rdata = rdata[:_MX_FIXED] + target
+        elif record.rtype == RRType.SOA:
+            rdata = self._compress_soa(rdata, rdata_at)
         elif record.rtype == RRType.SRV:
             # A target is not compressed (RFC 2782), but others may point to it.
             self._note(rdata[_SRV_FIXED:], rdata_at + _SRV_FIXED)
@@ -79,6 +86,18 @@ class Compressor:
     def octets(self) -> bytes:
         """What has been written."""
         return b"".join(self._parts)
+
+    def _compress_soa(self, rdata: bytes, at: int) -> bytes:
+        """The data of an SOA record, its two names compressed (RFC 1035, 3.3.13)."""
+        end = 0
+        while rdata[end]:
+            end += 1 + rdata[end]
+        mname, rname, rest = rdata[: end + 1], rdata[end + 1 : -20], rdata[-20:]
+        written = self._compress(mname)
+        self._note_compressed(mname, written, at)
+        second = self._compress(rname)
+        self._note_compressed(rname, second, at + len(written))
+        return written + second + rest
 
     def _append(self, octets: bytes) -> None:
         self._parts.append(octets)

@@ -39,7 +39,12 @@ class Edns:
     payload_size: int  # octets
     version: int
     dnssec_ok: bool
-    keepalive: bool  # the client sent edns-tcp-keepalive (RFC 7828)
+    options: tuple[tuple[int, bytes], ...] = ()  # (code, data), in the order sent
+
+    @property
+    def keepalive(self) -> bool:
+        """The client sent edns-tcp-keepalive (RFC 7828)."""
+        return any(code == EdnsOption.TCP_KEEPALIVE for code, _ in self.options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,11 @@ class Query:
     def recursion_desired(self) -> bool:
         """The RD bit."""
         return bool(self.head[2] & 0x01)
+
+    @property
+    def authentic_data(self) -> bool:
+        """The AD bit: the client understands it in a reply (RFC 6840, 5.7)."""
+        return bool(self.head[3] & 0x20)
 
     @property
     def checking_disabled(self) -> bool:
@@ -140,8 +150,8 @@ def _find_edns(message: bytes, at: int, authorities: int, additionals: int) -> E
         if rtype == RRType.OPT:
             if found is not None or index < authorities or fixed != at + 1:
                 raise _Malformed
-            keepalive = EdnsOption.TCP_KEEPALIVE in _option_codes(message[fixed + 10 : end])
-            found = Edns(payload_size, (ttl >> 16) & 0xFF, bool(ttl & 0x8000), keepalive)
+            options = _read_options(message[fixed + 10 : end])
+            found = Edns(payload_size, (ttl >> 16) & 0xFF, bool(ttl & 0x8000), options)
         at = end
     return found
 
@@ -165,14 +175,14 @@ def _skip_name(message: bytes, at: int) -> int:
     raise _Malformed
 
 
-def _option_codes(options: bytes) -> list[int]:
-    codes, at = [], 0
+def _read_options(options: bytes) -> tuple[tuple[int, bytes], ...]:
+    found, at = [], 0
     while at < len(options):
         if at + 4 > len(options):
             raise _Malformed
         code, size = struct.unpack_from("!HH", options, at)
-        codes.append(code)
+        found.append((code, options[at + 4 : at + 4 + size]))
         at += 4 + size
     if at != len(options):
         raise _Malformed
-    return codes
+    return tuple(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import NamedTuple
 
 from kdns.dns.codes import RRType
 from kdns.dns.compression import HEADER_SIZE, Body
@@ -11,14 +12,47 @@ from kdns.dns.rrset import Record
 from kdns.errors import FormatError
 
 _FIXED = struct.Struct("!HHIH")
-_ONE_NAME = frozenset({RRType.NS, RRType.CNAME, RRType.PTR})
+# Types whose data holds names that may be compressed (RFC 3597, 4): (octets before them, names, octets behind them).
+_NAMES_IN = {
+    RRType.NS: (0, 1, 0),
+    RRType.CNAME: (0, 1, 0),
+    RRType.PTR: (0, 1, 0),
+    RRType.DNAME: (0, 1, 0),
+    RRType.SOA: (0, 2, 20),
+    RRType.MX: (2, 1, 0),
+    RRType.SRV: (6, 1, 0),
+}
+
+
+class Sections(NamedTuple):
+    """The records of a body, section by section; the OPT record is not among them."""
+
+    answers: list[Record]
+    authorities: list[Record]
+    additionals: list[Record]
 
 
 def read_answers(head: bytes, body: Body) -> list[Record]:
     """The answer section of `body`, which stands behind `head` (header and question). Raises FormatError."""
-    message = bytes(HEADER_SIZE) + head[HEADER_SIZE:] + body.octets
-    at, found = len(head), []
-    for _ in range(body.answers):
+    return _read_records(*_message(head, body), body.answers)[0]
+
+
+def read_sections(head: bytes, body: Body) -> Sections:
+    """All sections of `body`, which stands behind `head` (header and question). Raises FormatError."""
+    message, at = _message(head, body)
+    answers, at = _read_records(message, at, body.answers)
+    authorities, at = _read_records(message, at, body.authorities)
+    additionals, at = _read_records(message, at, body.additionals)
+    return Sections(answers, authorities, additionals)
+
+
+def _message(head: bytes, body: Body) -> tuple[bytes, int]:
+    return bytes(HEADER_SIZE) + head[HEADER_SIZE:] + body.octets, len(head)
+
+
+def _read_records(message: bytes, at: int, count: int) -> tuple[list[Record], int]:
+    found = []
+    for _ in range(count):
         owner, at = read_name(message, at)
         if at + 10 > len(message):
             raise FormatError(f"record cut short at octet {at}")
@@ -26,12 +60,27 @@ def read_answers(head: bytes, body: Body) -> list[Record]:
         at += 10
         if at + size > len(message):
             raise FormatError(f"record data of {size} octets, {len(message) - at} are left")
-        rdata = message[at : at + size]
-        if rtype in _ONE_NAME:
-            rdata = read_name(message, at)[0]
-        found.append(Record(owner, rtype, ttl, rdata))
+        found.append(Record(owner, rtype, ttl, _whole_rdata(message, at, size, rtype)))
         at += size
-    return found
+    return found, at
+
+
+def _whole_rdata(message: bytes, at: int, size: int, rtype: int) -> bytes:
+    """Record data with the names in it whole."""
+    layout = _NAMES_IN.get(rtype)  # type: ignore[call-overload]
+    if layout is None:
+        return message[at : at + size]
+    before, count, behind = layout
+    end = at + size
+    parts = [message[at : at + before]]
+    at += before
+    for _ in range(count):
+        name, at = read_name(message, at)
+        parts.append(name)
+    if at + behind != end:
+        raise FormatError(f"record data of type {rtype} ends at octet {at + behind}, expected {end}")
+    parts.append(message[at:end])
+    return b"".join(parts)
 
 
 def read_name(message: bytes, at: int) -> tuple[bytes, int]:

@@ -30,8 +30,12 @@ class Reply:
     body: Body = EMPTY
     authoritative: bool = True
     recursion_available: bool = False
+    authentic_data: bool = False
+    truncated: bool = False  # it was cut before it came here: by an upstream server
     rotates: bool = False
     extended_error: tuple[int, str] | None = None  # sent to clients that speak EDNS (RFC 8914)
+    forces_opt: bool = False  # an OPT record goes to clients that speak no EDNS, too
+    writer: str = ""  # the directive it comes from; empty: the server itself
 
     def rotated(self) -> Reply:
         """This reply, its address records starting at a random one."""
@@ -43,15 +47,15 @@ def refusal(rcode: int) -> Reply:
     return Reply(rcode, authoritative=False)
 
 
-def udp_limit(query: Query) -> int:
-    """How many octets a reply over UDP may have."""
+def udp_limit(query: Query, own_limit: int = OWN_UDP_PAYLOAD) -> int:
+    """How many octets a reply over UDP may have; `own_limit` is what this server sends at most."""
     wanted = query.edns.payload_size if query.edns else MIN_UDP_PAYLOAD
-    return min(OWN_UDP_PAYLOAD, max(MIN_UDP_PAYLOAD, wanted))
+    return min(own_limit, max(MIN_UDP_PAYLOAD, wanted))
 
 
-def render(query: Query, reply: Reply, *, stream: bool, chance: int) -> bytes:
+def render(query: Query, reply: Reply, *, stream: bool, chance: int, own_limit: int = OWN_UDP_PAYLOAD) -> bytes:
     """The octets of a reply, cut to what the transport allows; `chance` (64 bits) chooses where rotation starts."""
-    limit = MAX_MESSAGE if stream else udp_limit(query)
+    limit = MAX_MESSAGE if stream else udp_limit(query, own_limit)
     options = _render_options(query, reply, stream)
     opt = b"" if query.edns is None else _render_opt(query, reply.rcode, options)
     room = limit - len(query.head) - len(opt)
@@ -64,9 +68,10 @@ def render(query: Query, reply: Reply, *, stream: bool, chance: int) -> bytes:
     flags = (
         0x8000
         | (0x0400 if reply.authoritative else 0)
-        | (0x0200 if cut else 0)
+        | (0x0200 if cut or reply.truncated else 0)
         | (0x0100 if query.recursion_desired else 0)
         | (0x0080 if reply.recursion_available else 0)
+        | (0x0020 if reply.authentic_data else 0)
         | (0x0010 if query.checking_disabled else 0)
         | (reply.rcode & 15)
     )

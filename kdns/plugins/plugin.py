@@ -6,7 +6,7 @@ something (health, ready). A plugin serves a request, or hands it to the next on
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -14,9 +14,10 @@ from kdns.cluster.access import ApiAccess
 from kdns.cluster.view import View
 from kdns.corefile import Dispenser
 from kdns.dns.query import Query
-from kdns.dns.reply import Reply
+from kdns.dns.reply import OWN_UDP_PAYLOAD, Reply
 from kdns.errors import CorefileError
 from kdns.hotpath.table import Table
+from kdns.metrics import Registry
 
 MAX_VIEWS = 64  # `kubernetes` directives with different options; the table keeps so many states (hotpath/table.pxd)
 
@@ -29,6 +30,8 @@ class Request:
     client: tuple[str, int]  # address and port
     stream: bool  # over TCP
     resolve: Callable[[Request], Awaitable[Reply]]
+    local: tuple[str, int] = ("", 0)  # address and port it arrived at
+    server: str = "dns://:53"  # the listener, as metrics name it
     depth: int = 0  # questions asked on the way here
 
 
@@ -42,7 +45,11 @@ class Plugin(Protocol):
     transparent: bool
 
     async def serve(self, request: Request, next_handler: Handler) -> Reply:
-        """Answer, or `await next_handler(request)`. Raises ServeError where there is no answer."""
+        """Answer, or `await next_handler(request)`.
+
+        Raises ServeError where there is no answer (the server makes one of its rcode, written by no plugin), and
+        Dropped where the client is to get nothing.
+        """
         ...
 
 
@@ -81,6 +88,14 @@ class FlushingPlugin(Plugin, Protocol):
         ...
 
 
+class ConnectedPlugin(Plugin, Protocol):
+    """A plugin that needs others of its server block."""
+
+    def connect(self, plugins: Mapping[str, Plugin]) -> None:
+        """Find them, by directive; after every directive of the block is set up. Raises CorefileError."""
+        ...
+
+
 class TablePlugin(Plugin, Protocol):
     """A plugin whose answers stand in the response table."""
 
@@ -113,6 +128,7 @@ class Surroundings:
     has_manifests: bool = False
     environ: dict[str, str] = field(default_factory=dict)
     current_table: CurrentTable = field(default_factory=CurrentTable)
+    metrics: Registry = field(default_factory=Registry)
     views: list[View] = field(default_factory=list)
     accesses: list[ApiAccess] = field(default_factory=list)  # of each view, to its API server
     health: list[HealthSettings] = field(default_factory=list)
@@ -132,12 +148,25 @@ class Surroundings:
 
 
 @dataclass(slots=True)
+class BlockSettings:
+    """What directives set for the whole of their server block."""
+
+    # A digest of the block's keys and of what decides its answers: where it is equal after a reload, its answers hold.
+    identity: bytes = b""
+    addresses: list[str] = field(default_factory=list)  # `bind`: where its listeners are; empty: everywhere
+    udp_limit: int = OWN_UDP_PAYLOAD  # `bufsize`: octets of a reply over UDP at most
+    takes_other_classes: bool = False  # `chaos`, `forward`: questions of classes but IN reach the chain
+    folder: str = ""  # of the Corefile, or as `root` says: where relative paths begin
+
+
+@dataclass(slots=True)
 class Setup:
     """A directive at start: its tokens, the zones of its server block, and what directives share."""
 
     directive: Dispenser
     zones: tuple[bytes, ...]
     surroundings: Surroundings
+    block: BlockSettings = field(default_factory=BlockSettings)
 
 
 SetupFunction = Callable[[Setup], Plugin | None]

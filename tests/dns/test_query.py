@@ -65,7 +65,7 @@ def test_a_query_shows_what_was_sent():
     assert parsed is not None
     assert (parsed.name, parsed.qname, parsed.has_upper_case) == (b"\x01A\x01b\0", b"\x01a\x01b\0", True)
     assert (parsed.id, parsed.qtype, parsed.qclass) == (0x4242, RRType.SRV, 1)
-    assert parsed.edns == Edns(4096, 0, True, True)
+    assert parsed.edns == Edns(4096, 0, True, ((11, b""),))
     assert parsed.recursion_desired
     assert not parsed.checking_disabled
 
