@@ -13,12 +13,12 @@ from bench.errors import BenchError, PeerError
 from bench.load import Options, check_dnsperf, dnsperf_version, measure
 from bench.loads import Load, Sender, write_questions
 from bench.manifests import write_manifests
-from bench.peers import ADDRESS, ClusterFiles, Kdns, Peer
+from bench.peers import ADDRESS, ClusterFiles, Peer
 from bench.processes import check_cores
 from bench.records import Question, Truth, service_name
 from bench.results import Results
 from bench.verify import ask_and_check, verify, verify_malformed
-from bench.zones import write_zones
+from bench.zones import write_hosts, write_zones
 
 WARM_UP_SECONDS = 1  # for each load and peer, not counted
 OVERHEAD_SECONDS = 0.5  # of a sample beyond its load; for the estimate of the time left
@@ -156,7 +156,11 @@ def write_files(cluster: Cluster, folder: Path, peers: list[type[Peer]]) -> Clus
     """Write what `peers` read of the cluster."""
     folder.mkdir(parents=True, exist_ok=True)
     manifests = folder / "manifests"
-    if any(issubclass(peer, Kdns) for peer in peers):
+    reads = {peer.reads for peer in peers}
+    if "manifests" in reads:
         write_manifests(cluster, manifests)
-    reads_zones = any(not issubclass(peer, Kdns) for peer in peers)
-    return ClusterFiles(manifests, write_zones(cluster, folder / "zones") if reads_zones else {})
+    return ClusterFiles(
+        manifests,
+        write_zones(cluster, folder / "zones") if reads & {"zones", "hosts"} else {},
+        write_hosts(cluster, folder / "hosts") if "hosts" in reads else None,
+    )

@@ -70,7 +70,7 @@ def measure_table(sizes: Sizes) -> TableCosts:
     gc.collect()
     gc.disable()
     epochs = ReaderEpochs(1)
-    publisher = Publisher([view], lambda table: None, has_table=False, epochs=epochs.all_rows())
+    publisher = Publisher([view], lambda table: None, epochs=epochs.all_rows())
     start = time.process_time()
     publisher.apply(0, events)
     applied = time.process_time()

@@ -1,4 +1,4 @@
-"""The generated cluster as zone files, for servers that read nothing else."""
+"""The generated cluster as zone files, and its addresses as a hosts file, for servers that read nothing else."""
 
 from __future__ import annotations
 
@@ -19,6 +19,15 @@ def write_zones(cluster: Cluster, folder: Path) -> dict[str, Path]:
             folder, REVERSE_ZONE, (record for service in services for record in reverse_records(service))
         ),
     }
+
+
+def write_hosts(cluster: Cluster, path: Path) -> Path:
+    """Write every address of the cluster with its name, as /etc/hosts has them."""
+    with path.open("w", encoding="ascii") as file:
+        for service in cluster.services:
+            records = (record for record in forward_records(service) if record.type == "A")
+            file.writelines(f"{record.rdata} {record.owner.rstrip('.')}\n" for record in records)
+    return path
 
 
 def _write(folder: Path, zone: str, records: Iterable[Record]) -> Path:

@@ -1,7 +1,7 @@
 """The servers that are measured: how each is configured for one core, started, and found ready.
 
 Each gets the same names, the tuning its own documentation recommends for one core, a port of its own on 127.0.0.1, and
-one core, which everything it starts inherits. Rate limiting is off. A new peer is a subclass in PEERS.
+one core, which everything it starts inherits. Rate limiting is off.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -27,10 +26,12 @@ LOG_LINES = 5  # of a server that failed, shown with the error
 
 @dataclass(frozen=True, slots=True)
 class ClusterFiles:
-    """The generated cluster on disk, in the forms that servers read."""
+    """The generated cluster on disk, in the forms that servers read, and where the outside world is asked."""
 
     manifests: Path
     zones: dict[str, Path]
+    hosts: Path | None = None  # addresses and names, as /etc/hosts writes them
+    upstream_port: int | None = None  # on ADDRESS; None: nobody forwards anything
 
 
 class Peer(ABC):
@@ -38,7 +39,10 @@ class Peer(ABC):
 
     name: str
     program: str
-    package: str  # what to install where the program is missing
+    package: str  # how to get the program where it is missing
+    forwards = False  # it can ask an upstream server, and keep what that answers
+    reads = "zones"  # of ClusterFiles, what it gets the cluster from
+    binary: str | None = None  # the program's path, where it is not to be searched for
 
     def __init__(self, folder: Path, files: ClusterFiles) -> None:
         self.folder = folder.resolve()
@@ -50,10 +54,14 @@ class Peer(ABC):
     @classmethod
     def find(cls) -> str:
         """The path of the program; raises PeerError that names the package where it is missing."""
+        if cls.binary is not None:
+            if not os.access(cls.binary, os.X_OK):
+                raise PeerError(f"{cls.name}: {cls.binary} cannot be executed (see --binary)")
+            return cls.binary
         search = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
         path = shutil.which(cls.program, path=search)
         if path is None:
-            raise PeerError(f"{cls.name}: {cls.program} is not installed; apt-get install {cls.package}")
+            raise PeerError(f"{cls.name}: {cls.program} is not installed; {cls.package}")
         return path
 
     @classmethod
@@ -120,141 +128,7 @@ class Peer(ABC):
         return path
 
 
-class Knot(Peer):
-    """Knot DNS with one UDP and one TCP worker; zone files only, no journal."""
-
-    name = "knot"
-    program = "knotd"
-    package = "knot"
-
-    @classmethod
-    def version(cls) -> str:
-        """The first line of `knotd --version`."""
-        return _first_line([cls.find(), "--version"])
-
-    def command(self) -> list[str]:
-        """`knotd -c FILE`."""
-        zones = "".join(
-            f'  - domain: {zone}\n    file: "{path.resolve()}"\n' for zone, path in self.files.zones.items()
-        )
-        config = f"""\
-server:
-    rundir: "{self.folder}"
-    pidfile: "{self.folder}/knot.pid"
-    listen: {ADDRESS}@{self.port}
-    udp-workers: 1
-    tcp-workers: 1
-    background-workers: 1
-log:
-  - target: stderr
-    any: warning
-database:
-    storage: "{self.folder}"
-template:
-  - id: default
-    storage: "{self.folder}"
-    zonefile-load: whole
-    zonefile-sync: -1
-    journal-content: none
-    semantic-checks: off
-zone:
-{zones}"""
-        return [self.find(), "-c", str(self._write("knot.conf", config))]
-
-
-class Nsd(Peer):
-    """NSD with one server process; zone files only, no database."""
-
-    name = "nsd"
-    program = "nsd"
-    package = "nsd"
-
-    @classmethod
-    def version(cls) -> str:
-        """The first line of `nsd -v`."""
-        return _first_line([cls.find(), "-v"], statuses=(0, 1))  # NSD ends with 1 after it told its version
-
-    def command(self) -> list[str]:
-        """`nsd -d -c FILE`."""
-        paths = {zone: path.resolve() for zone, path in self.files.zones.items()}
-        zones = "".join(f'zone:\n    name: "{zone}"\n    zonefile: "{path}"\n' for zone, path in paths.items())
-        config = f"""\
-server:
-    ip-address: {ADDRESS}@{self.port}
-    server-count: 1
-    tcp-count: 200
-    username: ""
-    chroot: ""
-    zonesdir: "{self.folder}"
-    database: ""
-    zonelistfile: "{self.folder}/zone.list"
-    xfrdfile: "{self.folder}/xfrd.state"
-    xfrdir: "{self.folder}"
-    pidfile: "{self.folder}/nsd.pid"
-    verbosity: 0
-    minimal-responses: yes
-    rrl-ratelimit: 0
-    rrl-whitelist-ratelimit: 0
-remote-control:
-    control-enable: no
-{zones}"""
-        return [self.find(), "-d", "-c", str(self._write("nsd.conf", config))]
-
-
-class Kdns(Peer):
-    """kdns from this tree, fed with manifests; `workers` may differ from the one that a core is for."""
-
-    name = "kdns"
-    program = "python"
-    package = "kdns (pip install -e .)"
-    corefile = """\
-cluster.local in-addr.arpa ip6.arpa {
-    errors
-    kubernetes cluster.local in-addr.arpa ip6.arpa
-    loadbalance
-}
-"""
-    workers = 1
-
-    @classmethod
-    def find(cls) -> str:
-        """The Python that runs the bench; raises PeerError if kdns cannot run in it."""
-        cls.version()
-        return sys.executable
-
-    @classmethod
-    def version(cls) -> str:
-        """What `kdns -version` prints first."""
-        command = [sys.executable, "-m", "kdns", "-version"]
-        try:
-            return _first_line(command)
-        except BenchError as error:
-            raise PeerError(f"{cls.name}: cannot be run here ({error}); `make build` builds it") from error
-
-    def command(self) -> list[str]:
-        """`python -m kdns -conf FILE ...`."""
-        return [
-            *(sys.executable, "-m", "kdns"),
-            *("-conf", str(self._write("Corefile", self.corefile))),
-            *("-dns.port", str(self.port)),
-            *("--manifests", str(self.files.manifests.resolve())),
-            *("--workers", str(self.workers)),
-        ]
-
-
-PEERS: dict[str, type[Peer]] = {peer.name: peer for peer in (Knot, Nsd, Kdns)}
-
-
-def parse_peers(text: str) -> list[type[Peer]]:
-    """The peers named in `text`, separated by commas."""
-    names = [name.strip() for name in text.split(",")]
-    unknown = [name for name in names if name not in PEERS]
-    if unknown:
-        raise BenchError(f"unknown peer {unknown[0]!r}: expected some of {', '.join(PEERS)}")
-    return [PEERS[name] for name in names]
-
-
-def _first_line(command: list[str], statuses: tuple[int, ...] = (0,)) -> str:
+def first_line(command: list[str], statuses: tuple[int, ...] = (0,)) -> str:
     """What `command` prints first; raises BenchError if it ends with a status other than `statuses`."""
     result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     lines = [line for line in (result.stdout + result.stderr).splitlines() if line.strip()]

@@ -1,0 +1,49 @@
+"""BIND."""
+
+from __future__ import annotations
+
+from bench.peers.peer import ADDRESS, Peer, first_line
+
+
+class Bind(Peer):
+    """BIND with one thread: the cluster as primary zones, everything else forwarded and kept in its cache."""
+
+    name = "bind"
+    program = "named"
+    package = "apt-get install bind9"
+    forwards = True
+
+    @classmethod
+    def version(cls) -> str:
+        """What `named -v` prints."""
+        return first_line([cls.find(), "-v"])
+
+    def command(self) -> list[str]:
+        """`named -f -n 1 -c FILE`."""
+        zones = "".join(
+            f'zone "{zone}" {{ type primary; file "{path.resolve()}"; notify no; }};\n'
+            for zone, path in self.files.zones.items()
+        )
+        upstream = self.files.upstream_port
+        forward = "" if upstream is None else f"forward only; forwarders {{ {ADDRESS} port {upstream}; }};"
+        config = f"""\
+options {{
+    directory "{self.folder}";
+    pid-file none;
+    session-keyfile none;
+    listen-on port {self.port} {{ {ADDRESS}; }};
+    listen-on-v6 {{ none; }};
+    recursion {"no" if upstream is None else "yes"};
+    {forward}
+    dnssec-validation no;
+    minimal-responses yes;
+    empty-zones-enable no;
+    check-names primary ignore;
+    max-cache-size 512m;
+    recursive-clients 10000;
+    tcp-clients 1000;
+}};
+controls {{ }};
+logging {{ category default {{ default_stderr; }}; }};
+{zones}"""
+        return [self.find(), "-g", "-n", "1", "-c", str(self._write("named.conf", config))]
