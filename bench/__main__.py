@@ -19,7 +19,7 @@ from bench.load import Options
 from bench.loads import LOADS, QUESTIONS, parse_loads, write_questions
 from bench.manifests import write_manifests
 from bench.memory import measure_example, measure_generated, render
-from bench.peers import PEERS, parse_peers
+from bench.peers import PEERS, parse_peers, use_binaries
 from bench.records import Question
 from bench.results import Results
 from bench.run import Run, say
@@ -65,6 +65,7 @@ def _run(options: argparse.Namespace) -> int:
         server_core=options.server_core,
         load_core=options.load_core,
     )
+    use_binaries(options.binary)
     loads, peers = parse_loads(options.loads), parse_peers(options.peers)
     with _folder(options.folder) as folder:
         bench = Run(_sizes(options), options.rounds, settings, folder)
@@ -133,6 +134,9 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(command=_run)
     command.add_argument("loads", nargs="?", default="all", help="loads, separated by commas (default: %(default)s)")
     command.add_argument("--peers", default=DEFAULT_PEERS, help=f"of {', '.join(PEERS)} (default: %(default)s)")
+    command.add_argument(
+        "--binary", action="append", default=[], metavar="PEER=PATH", help="the program of a peer that is not on PATH"
+    )
     command.add_argument("--rounds", type=_positive, default=5, help="samples each (default: %(default)s)")
     command.add_argument("--seconds", type=_positive, default=4, help="of each sample (default: %(default)s)")
     command.add_argument("--clients", type=_positive, default=1, help="sockets of the load (default: %(default)s)")

@@ -3,7 +3,8 @@
     python -m bench.bulk 127.0.0.1 5300 4 --questions FILE
 
 Some connections, each with one query under way: it sends the next when the reply is complete. Each reply's length and
-rcode are looked at, its records are not.
+rcode are looked at, its records are not. With --one-shot each query has a connection of its own, which is reset once it
+is answered: none is left waiting for its port.
 """
 
 from __future__ import annotations
@@ -42,6 +43,11 @@ class _Connection:
         self._filled = 0
         self.socket.send(query)
 
+    def reset(self) -> None:
+        """Close at once, without the wait that keeps a port from being used again."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
+
     def receive(self) -> int:
         """Take what is there; returns the length of the reply once it is complete, else 0. EOFError at the end."""
         size = self.socket.recv_into(self.buffer[self._filled :])
@@ -54,7 +60,14 @@ class _Connection:
         return length if self._filled == 2 + length else 0
 
 
-def bulk(address: str, port: int, seconds: float, bodies: list[bytes], connections: int = CONNECTIONS) -> FloodResult:
+def bulk(
+    address: str,
+    port: int,
+    seconds: float,
+    bodies: list[bytes],
+    connections: int = CONNECTIONS,
+    one_shot: bool = False,
+) -> FloodResult:
     """Send `bodies` over and over for some seconds, and count the replies."""
     queries = [struct.pack("!HH", len(body) + 2, index & 0xFFFF) + body for index, body in enumerate(bodies)]
     rcodes: Counter[int] = Counter()
@@ -62,8 +75,7 @@ def bulk(address: str, port: int, seconds: float, bodies: list[bytes], connectio
     with ExitStack() as stack:
         selector = stack.enter_context(selectors.DefaultSelector())
         opened = [_Connection(address, port) for _ in range(connections)]
-        for connection in opened:
-            stack.callback(connection.socket.close)
+        stack.callback(lambda: [connection.socket.close() for connection in opened])
         start = time.monotonic()
         end = start + seconds
         for connection in opened:
@@ -83,6 +95,13 @@ def bulk(address: str, port: int, seconds: float, bodies: list[bytes], connectio
                 reply_bytes += size
                 rcodes[connection.buffer[5] & 15] += 1
                 if time.monotonic() < end:
+                    if one_shot:
+                        selector.unregister(connection.socket)
+                        opened.remove(connection)
+                        connection.reset()
+                        connection = _Connection(address, port)
+                        opened.append(connection)
+                        selector.register(connection.socket, selectors.EVENT_READ, connection)
                     connection.send(queries[sent % len(queries)])
                     sent += 1
         elapsed = time.monotonic() - start
@@ -106,11 +125,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("port", type=int)
     parser.add_argument("seconds", type=float)
     parser.add_argument("--connections", type=int, default=CONNECTIONS, help="(default: %(default)s)")
+    parser.add_argument("--one-shot", action="store_true", help="a connection for each query")
     parser.add_argument("--questions", type=Path, required=True, help="a dnsperf file of questions")
     options = parser.parse_args(arguments)
     bodies = plain_queries(options.questions.read_text().splitlines())
     try:
-        result = bulk(options.address, options.port, options.seconds, bodies, options.connections)
+        result = bulk(options.address, options.port, options.seconds, bodies, options.connections, options.one_shot)
     except (OSError, EOFError) as error:
         print(f"bench.bulk: {options.address}:{options.port}: {error}", file=sys.stderr)
         return 1

@@ -87,8 +87,10 @@ def sender_command(load: Load, port: int, questions: Path, seconds: int, options
     clients = str(load.clients or options.clients)
     outstanding = str(options.outstanding)
     target = [ADDRESS, str(port), str(seconds)]
-    if load.sender is Sender.BULK:
-        return [sys.executable, "-m", "bench.bulk", *target, "--connections", clients, "--questions", str(questions)]
+    if load.sender in (Sender.BULK, Sender.ONE_SHOT):
+        one_shot = ["--one-shot"] if load.sender is Sender.ONE_SHOT else []
+        files = ["--questions", str(questions)]
+        return [sys.executable, "-m", "bench.bulk", *target, "--connections", clients, *one_shot, *files]
     if load.sender is Sender.RAW:
         return [
             *(sys.executable, "-m", "bench.flood", *target),

@@ -9,11 +9,12 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
 
 from bench.cluster import ZONE, Cluster, Service
 from bench.errors import BenchError
+from bench.outside import OUTSIDE_ZONE, known_names
 from bench.records import Question, reverse_name, service_name
 
 QUESTIONS = 100_000  # in a file; many times the names of a small cluster, so that caches of the CPU see random names
@@ -30,6 +31,7 @@ class Sender(Enum):
     UDP = "dnsperf over UDP"
     EDNS = "dnsperf over UDP, with an OPT record"
     TCP = "dnsperf over TCP, persistent connections"
+    ONE_SHOT = "one query a connection (bench.bulk)"
     BULK = "large replies over TCP, persistent connections (bench.bulk)"
     RAW = "prebuilt datagrams (bench.flood)"
     MALFORMED = "prebuilt malformed datagrams (bench.flood)"
@@ -37,7 +39,7 @@ class Sender(Enum):
     @property
     def is_tcp(self) -> bool:
         """Whether questions go over TCP."""
-        return self in (Sender.TCP, Sender.BULK)
+        return self in (Sender.TCP, Sender.ONE_SHOT, Sender.BULK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +52,12 @@ class Load:
     sender: Sender = Sender.UDP
     rcodes: frozenset[str] = frozenset({"NOERROR"})
     clients: int = 0  # sockets or connections; 0: as --clients says
+    is_outside: bool = False  # its names are not the cluster's: they are forwarded
+    per_second: int = 0  # questions no run asked before, for each second of a run; 0: any run asks the same ones
 
-    def questions(self, cluster: Cluster, count: int = QUESTIONS) -> list[Question]:
-        """The first `count` questions of this load, the same ones for the same cluster."""
-        draw = random.Random(f"{cluster.sizes.seed} {self.name}")
+    def questions(self, cluster: Cluster, count: int = QUESTIONS, run: int = 0) -> list[Question]:
+        """The first `count` questions of this load, the same ones for the same cluster and number of the run."""
+        draw = random.Random(f"{cluster.sizes.seed} {self.name}" + (f" {run}" if self.per_second else ""))
         return list(islice(self.draw(cluster, draw), count))
 
 
@@ -68,17 +72,54 @@ def _hits(cluster: Cluster, draw: random.Random) -> Iterator[Question]:
         yield Question(draw.choice(names), "A")
 
 
+def _zipf(cluster: Cluster, draw: random.Random) -> Iterator[Question]:
+    """A few names asked for all the time, most of them hardly ever: rank by rank, one over the rank."""
+    names = [service_name(service) for service in cluster.clustered]
+    draw.shuffle(names)
+    weights = list(accumulate(1 / rank for rank in range(1, len(names) + 1)))
+    while True:
+        for name in draw.choices(names, cum_weights=weights, k=1_000):
+            yield Question(name, "A")
+
+
+def _unique(cluster: Cluster, draw: random.Random) -> Iterator[Question]:
+    """Names below a namespace that nobody asked for before."""
+    while True:
+        yield Question(f"{draw.getrandbits(64):016x}.{draw.choice(cluster.namespaces)}.svc.{ZONE}", "A")
+
+
+def _known_outside(cluster: Cluster, draw: random.Random) -> Iterator[Question]:
+    names = list(known_names())
+    while True:
+        yield Question(draw.choice(names), "A")
+
+
+def _unique_outside(cluster: Cluster, draw: random.Random) -> Iterator[Question]:
+    while True:
+        yield Question(f"{draw.getrandbits(64):016x}.{OUTSIDE_ZONE}", "A")
+
+
 def _nodata(cluster: Cluster, draw: random.Random) -> Iterator[Question]:
     return (Question(question.name, "AAAA") for question in _hits(cluster, draw))
 
 
 def _search_path(cluster: Cluster, draw: random.Random) -> Iterator[Question]:
-    """The misses of `ndots:5`: an outside name below each search domain, A and AAAA, as glibc walks it."""
+    """The misses of `ndots:5`: an outside name below each search domain, A and AAAA together, as glibc walks it."""
     while True:
         outside = draw.choice(_OUTSIDE)
         for domain in (f"{draw.choice(cluster.namespaces)}.svc.{ZONE}", f"svc.{ZONE}", ZONE):
             yield Question(f"{outside}.{domain}", "A")
             yield Question(f"{outside}.{domain}", "AAAA")
+
+
+def _own_search_path(cluster: Cluster, draw: random.Random) -> Iterator[Question]:
+    """What it takes to find a Service of another namespace by `name.namespace`: a miss, then the hit, A and AAAA."""
+    while True:
+        service = draw.choice(cluster.clustered)
+        short = f"{service.name}.{service.namespace}"
+        for domain in (f"{draw.choice(cluster.namespaces)}.svc.{ZONE}", f"svc.{ZONE}"):
+            yield Question(f"{short}.{domain}", "A")
+            yield Question(f"{short}.{domain}", "AAAA")
 
 
 def _service_srv(cluster: Cluster, draw: random.Random) -> Iterator[Question]:
@@ -153,8 +194,16 @@ LOADS: dict[str, Load] = {
     load.name: load
     for load in (
         Load("hits", "A of random ClusterIP Services", _hits),
-        Load("edns", "the same with EDNS", _hits, Sender.EDNS),
+        Load("zipf", "the same, a few Services asked for most of the time", _zipf),
+        Load("edns", "hits with EDNS", _hits, Sender.EDNS),
         Load("nxdomain", "outside names along the search path of ndots:5", _search_path, rcodes=_NEGATIVE),
+        Load(
+            "ndots",
+            "Services of other namespaces along the search path: a miss, then the hit, A and AAAA",
+            _own_search_path,
+            rcodes=frozenset({"NOERROR", "NXDOMAIN"}),
+        ),
+        Load("unique", "names that nobody asked for before", _unique, rcodes=_NEGATIVE, per_second=150_000),
         Load("nodata", "AAAA of random Services, which have only A", _nodata),
         Load("srv", "SRV of a named port of random ClusterIP Services", _service_srv),
         Load("endpoints", "A of random endpoint names", _endpoints),
@@ -168,6 +217,7 @@ LOADS: dict[str, Load] = {
         Load("refused", "names outside the zones", _refused, rcodes=frozenset({"REFUSED"})),
         Load("mix", "what a cluster asks; shares in bench/loads.py", _mix, rcodes=frozenset({"NOERROR", "NXDOMAIN"})),
         Load("tcp", "hits over 20 persistent connections, pipelined", _hits, Sender.TCP, clients=20),
+        Load("tcp-one-shot", "hits over TCP, a connection each", _hits, Sender.ONE_SHOT, clients=20),
         Load(
             "tcp-5000",
             "A of a headless Service of 5,000 endpoints over TCP, 64 KiB a reply",
@@ -177,6 +227,14 @@ LOADS: dict[str, Load] = {
         ),
         Load("formerr", "malformed queries, answered with FORMERR", _hits, Sender.MALFORMED, _FORMAT_ERROR),
         Load("hits-raw", "hits from the sender of `formerr`: what its figures compare with", _hits, Sender.RAW),
+        Load("cached", "outside names that are in the cache", _known_outside, is_outside=True),
+        Load(
+            "forwarded",
+            "outside names that nobody asked for before",
+            _unique_outside,
+            is_outside=True,
+            per_second=80_000,
+        ),
     )
 }
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from bench.cluster import REVERSE_ZONE, ZONE, Cluster, Service, dotted
+from bench.outside import OUTSIDE_ADDRESS, OUTSIDE_ZONE
 
 TTL = 5  # seconds; the default of the `kubernetes` directive
 
@@ -99,6 +100,8 @@ class Truth:
             return self._forward(name[: -len(ZONE)].rstrip(".").split("."), name, question.type)
         if name.endswith("." + REVERSE_ZONE):
             return self._reverse(name, question.type)
+        if name.endswith("." + OUTSIDE_ZONE):
+            return Answer("NOERROR", frozenset({OUTSIDE_ADDRESS} if question.type == "A" else ()))
         return Answer("REFUSED")
 
     def _forward(self, labels: list[str], name: str, type_: str) -> Answer:

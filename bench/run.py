@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from itertools import count
 from pathlib import Path
 
 from bench.cluster import Cluster, Sizes, generate
@@ -13,13 +14,15 @@ from bench.errors import BenchError, PeerError
 from bench.load import Options, check_dnsperf, dnsperf_version, measure
 from bench.loads import Load, Sender, write_questions
 from bench.manifests import write_manifests
-from bench.peers import ADDRESS, ClusterFiles, Peer
+from bench.outside import OUTSIDE_ZONE, write_outside_zone
+from bench.peers import ADDRESS, ClusterFiles, Knot, Peer
 from bench.processes import check_cores
 from bench.records import Question, Truth, service_name
 from bench.results import Results
 from bench.verify import ask_and_check, verify, verify_malformed
 from bench.zones import write_hosts, write_zones
 
+_OUTSIDE_PROBE = Question(f"probe.{OUTSIDE_ZONE}", "A")
 WARM_UP_SECONDS = 1  # for each load and peer, not counted
 OVERHEAD_SECONDS = 0.5  # of a sample beyond its load; for the estimate of the time left
 
@@ -41,24 +44,49 @@ class Run:
     def measure(self, loads: list[Load], peers: list[type[Peer]], results: Path) -> None:
         """Measure `loads` on `peers`; what was found is written to the folder `results` after every load."""
         usable = self._usable(peers)
-        files = write_files(self._cluster, self._folder, usable)
+        inside = [load for load in loads if not load.is_outside]
+        outside = [load for load in loads if load.is_outside]
+        try:
+            if inside:
+                files = write_files(self._cluster, self._folder, usable)
+                self._measure_group(inside, usable, files, results, later_loads=len(outside))
+            if outside:
+                self._measure_outside(outside, usable, results)
+        finally:
+            if self.found.samples:
+                self.found.write(results)
+
+    def _measure_outside(self, loads: list[Load], usable: list[type[Peer]], results: Path) -> None:
+        """The loads of outside names: servers that forward ask Knot DNS on the load's core, others know the zone."""
+        zones = write_outside_zone(self._folder / "outside")
+        world = Knot(self._folder / "outside" / "knot", ClusterFiles(Path(), zones))
+        try:
+            world.version()
+            world.start(self._options.load_core, lambda port: ask_and_check(ADDRESS, port, _OUTSIDE_PROBE, self._truth))
+            self._measure_group(loads, usable, ClusterFiles(Path(), zones, None, world.port), results, later_loads=0)
+        except PeerError as error:
+            self._exclude("outside names", error)
+        finally:
+            world.stop()
+
+    def _measure_group(
+        self, loads: list[Load], usable: list[type[Peer]], files: ClusterFiles, results: Path, later_loads: int
+    ) -> None:
+        """Measure loads that servers with the same configuration answer."""
         with ExitStack() as stack:
             running = []
             for kind in usable:
-                peer = kind(self._folder / kind.name, files)
+                own = replace(files, zones={}) if kind.forwards and files.upstream_port is not None else files
+                peer = kind(self._folder / kind.name, own)
                 stack.callback(peer.stop)
-                if self._start(peer):
+                if self._start(peer, [_OUTSIDE_PROBE] if loads[0].is_outside else self._cluster_probes()):
                     running.append(peer)
             if not running:
                 raise BenchError("none of the peers came up: " + "; ".join(self.found.excluded.values()))
-            try:
-                for place, load in enumerate(loads):
-                    self._measure_load(load, running, later_loads=len(loads) - place - 1)
-                    if self.found.samples:
-                        say(f"results so far: {self.found.write(results)}")
-            finally:
+            for place, load in enumerate(loads):
+                self._measure_load(load, running, later_loads=len(loads) - place - 1 + later_loads)
                 if self.found.samples:
-                    self.found.write(results)
+                    say(f"results so far: {self.found.write(results)}")
 
     def _usable(self, peers: list[type[Peer]]) -> list[type[Peer]]:
         """Those of `peers` that can be run here."""
@@ -74,10 +102,14 @@ class Run:
             raise BenchError("none of the peers can be run: " + "; ".join(self.found.excluded.values()))
         return usable
 
-    def _start(self, peer: Peer) -> bool:
-        """Start a server and wait until it knows the whole cluster; returns whether it came up."""
-        services = (self._cluster.services[0], self._cluster.services[-1])
-        probes = [Question(service_name(service), "SRV" if service.address else "A") for service in services]
+    def _cluster_probes(self) -> list[Question]:
+        """Questions that only a server which knows the whole cluster answers rightly."""
+        return [
+            Question(service_name(service), "A") for service in (self._cluster.services[0], self._cluster.services[-1])
+        ]
+
+    def _start(self, peer: Peer, probes: list[Question]) -> bool:
+        """Start a server and wait until it answers the probes; returns whether it came up."""
 
         def check(port: int) -> None:
             for question in probes:
@@ -103,6 +135,7 @@ class Run:
             return
         path = self._folder / f"{load.name}.questions"
         write_questions(questions, path)
+        runs = count(1)
         peers = [peer for peer in running if self._is_right(load, peer, questions)]
         for number in range(self._rounds + 1):
             turn = number % max(1, len(peers))  # each round begins with another peer
@@ -112,6 +145,9 @@ class Run:
                 self._say_progress(load, peer, number, samples_left, later_loads * len(running))
                 try:
                     seconds = self._options.seconds if number else WARM_UP_SECONDS
+                    if load.per_second:
+                        unasked = load.questions(self._cluster, load.per_second * seconds, next(runs))
+                        write_questions(unasked, path)
                     sample = measure(load, peer, path, seconds, self._options)
                 except BenchError as error:
                     self._exclude(f"{peer.name} in {load.name}", error)

@@ -40,6 +40,7 @@ options {{
     empty-zones-enable no;
     check-names primary ignore;
     max-cache-size 512m;
+    max-records-per-type 0;
     recursive-clients 10000;
     tcp-clients 1000;
 }};

@@ -13,7 +13,17 @@ from bench.peers.peer import ADDRESS, Peer, first_line
 from bench.processes import spawn, stop
 
 API_START_SECONDS = 60.0  # for the API server to hold the whole cluster
-CACHE_ENTRIES = 1_000_000  # as many as a load of unique names could fill, so that nothing is thrown out
+# Capacities as many as a load of unique names could fill, so that nothing is thrown out.
+FORWARD = """\
+. {{
+    errors
+    cache {{
+        success 1000000
+        denial 1000000
+    }}
+    forward . {upstream}
+}}
+"""
 
 
 class CoreDns(Peer):
@@ -34,7 +44,12 @@ class CoreDns(Peer):
         return first_line([cls.find(), "-version"])
 
     def start(self, core: int | None, check: Callable[[int], None]) -> None:
-        """Start the API server beside the load, then CoreDNS."""
+        """Start the API server, if there is a cluster to follow, then CoreDNS."""
+        if self.files.upstream_port is None:
+            self._start_api()
+        super().start(core, check)
+
+    def _start_api(self) -> None:
         log = self.folder / "api.log"
         self._api = spawn([sys.executable, "-m", "bench.apiserver", str(self.files.manifests)], None, log)
         deadline = time.monotonic() + API_START_SECONDS
@@ -43,7 +58,6 @@ class CoreDns(Peer):
                 raise PeerError(f"{self.name}: the API server did not start; see {log}")
             time.sleep(0.05)
         self._api_port = said[1]
-        super().start(core, check)
 
     def stop(self) -> None:
         """End both."""
@@ -54,18 +68,7 @@ class CoreDns(Peer):
 
     def command(self) -> list[str]:
         """`env GOMAXPROCS=1 coredns -conf FILE`."""
-        forward = ""
-        if self.files.upstream_port is not None:
-            forward = f"""\
-. {{
-    errors
-    cache {{
-        success {CACHE_ENTRIES}
-        denial {CACHE_ENTRIES}
-    }}
-    forward . {ADDRESS}:{self.files.upstream_port}
-}}
-"""
+        upstream = self.files.upstream_port
         config = f"""\
 cluster.local in-addr.arpa ip6.arpa {{
     errors
@@ -74,7 +77,9 @@ cluster.local in-addr.arpa ip6.arpa {{
     }}
     loadbalance
 }}
-{forward}"""
+"""
+        if upstream is not None:
+            config = FORWARD.format(upstream=f"{ADDRESS}:{upstream}")
         path = self._write("Corefile", config)
         return ["env", "GOMAXPROCS=1", self.find(), "-conf", str(path), "-dns.port", str(self.port)]
 
@@ -96,16 +101,7 @@ class NodeCache(Peer):
         """`env GOMAXPROCS=1 node-cache -conf FILE`."""
         if self.files.upstream_port is None:
             raise PeerError(f"{self.name}: it forwards only, and no load of this run asks for outside names")
-        config = f""". {{
-    errors
-    cache {{
-        success {CACHE_ENTRIES}
-        denial {CACHE_ENTRIES}
-    }}
-    bind {ADDRESS}
-    forward . {ADDRESS}:{self.files.upstream_port}
-}}
-"""
+        config = FORWARD.format(upstream=f"{ADDRESS}:{self.files.upstream_port}")
         path = self._write("Corefile", config)
         skip = ("-localip", ADDRESS, "-setupinterface=false", "-setupiptables=false", "-skipteardown")
         return ["env", "GOMAXPROCS=1", self.find(), *skip, "-conf", str(path), "-dns.port", str(self.port)]

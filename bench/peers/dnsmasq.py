@@ -23,7 +23,6 @@ class Dnsmasq(Peer):
 
     def command(self) -> list[str]:
         """`dnsmasq --keep-in-foreground --conf-file=FILE`."""
-        assert self.files.hosts is not None
         local = "".join(f"local=/{zone.rstrip('.')}/\n" for zone in self.files.zones)
         upstream = self.files.upstream_port
         config = f"""\
@@ -33,7 +32,7 @@ bind-interfaces
 no-resolv
 no-hosts
 no-poll
-addn-hosts={self.files.hosts.resolve()}
+{f"addn-hosts={self.files.hosts.resolve()}" if self.files.hosts is not None else ""}
 local-ttl=5
 cache-size={MAX_CACHE}
 dns-forward-max=10000

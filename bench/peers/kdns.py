@@ -7,6 +7,24 @@ import sys
 from bench.errors import BenchError, PeerError
 from bench.peers.peer import ADDRESS, Peer, first_line
 
+CLUSTER = """\
+cluster.local in-addr.arpa ip6.arpa {
+    errors
+    kubernetes cluster.local in-addr.arpa ip6.arpa
+    loadbalance
+}
+"""
+FORWARD = """\
+. {{
+    errors
+    cache {{
+        success 1000000
+        denial 1000000
+    }}
+    forward . {upstream}
+}}
+"""
+
 
 class Kdns(Peer):
     """kdns from this tree, fed with manifests; `workers` may differ from the one that a core is for."""
@@ -14,14 +32,8 @@ class Kdns(Peer):
     name = "kdns"
     program = "python"
     package = "kdns (pip install -e .)"
-    corefile = """\
-cluster.local in-addr.arpa ip6.arpa {
-    errors
-    kubernetes cluster.local in-addr.arpa ip6.arpa
-    loadbalance
-}
-"""
     workers = 1
+    forwards = True
     reads = "manifests"
 
     @classmethod
@@ -41,10 +53,12 @@ cluster.local in-addr.arpa ip6.arpa {
 
     def command(self) -> list[str]:
         """`python -m kdns -conf FILE ...`."""
+        upstream = self.files.upstream_port
+        corefile = CLUSTER if upstream is None else FORWARD.format(upstream=f"{ADDRESS}:{upstream}")
         return [
             *(sys.executable, "-m", "kdns"),
-            *("-conf", str(self._write("Corefile", self.corefile))),
+            *("-conf", str(self._write("Corefile", corefile))),
             *("-dns.port", str(self.port)),
-            *("--manifests", str(self.files.manifests.resolve())),
+            *(("--manifests", str(self.files.manifests.resolve())) if upstream is None else ()),
             *("--workers", str(self.workers)),
         ]

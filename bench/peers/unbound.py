@@ -27,7 +27,7 @@ class Unbound(Peer):
         )
         # Private networks have zones of their own in Unbound, which would hide those of the cluster.
         own = "".join(f'    local-zone: "{zone}" transparent\n' for zone in self.files.zones)
-        own += '    local-zone: "10.in-addr.arpa." nodefault\n'
+        own += '    local-zone: "10.in-addr.arpa." nodefault\n    local-zone: "test." nodefault\n'
         forward = ""
         if self.files.upstream_port is not None:
             forward = f'forward-zone:\n    name: "."\n    forward-addr: {ADDRESS}@{self.files.upstream_port}\n'
@@ -37,6 +37,7 @@ server:
     num-threads: 1
     so-reuseport: yes
     outgoing-range: 8192
+    incoming-num-tcp: 200
     num-queries-per-thread: 4096
     msg-cache-size: 128m
     rrset-cache-size: 256m

@@ -20,8 +20,8 @@ def test_a_missing_peer_is_named_with_its_package(monkeypatch):
 
 
 def test_an_unknown_peer_is_named_with_those_there_are(capsys):
-    assert main(["run", "hits", "--peers", "bind"]) == 1
-    assert capsys.readouterr().err == "bench: unknown peer 'bind': expected some of knot, nsd, kdns\n"
+    assert main(["run", "hits", "--peers", "named"]) == 1
+    assert capsys.readouterr().err.startswith("bench: unknown peer 'named': expected some of knot, nsd, unbound, bind,")
 
 
 def test_impossible_sizes_end_with_one_line(capsys, tmp_path):
