@@ -92,5 +92,5 @@ def test_zone_files_hold_each_record_below_its_zone(tmp_path):
 
 
 def test_an_unknown_load_is_named_with_those_there_are():
-    with pytest.raises(BenchError, match=r"unknown load 'hit': expected some of hits, edns"):
+    with pytest.raises(BenchError, match=r"unknown load 'hit': expected some of hits, zipf"):
         parse_loads("nxdomain,hit")
