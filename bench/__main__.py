@@ -15,12 +15,15 @@ from types import FrameType
 
 from bench.cluster import Sizes, generate
 from bench.errors import BenchError
+from bench.latency import SHARES
+from bench.latency import table as render_latencies
 from bench.load import Options
 from bench.loads import LOADS, QUESTIONS, parse_loads, write_questions
 from bench.manifests import write_manifests
 from bench.memory import measure_example, measure_generated, render
 from bench.peers import PEERS, parse_peers, use_binaries
 from bench.records import Question
+from bench.report import write_report
 from bench.results import Results
 from bench.run import Run, say
 from bench.table import measure_table
@@ -68,12 +71,19 @@ def _run(options: argparse.Namespace) -> int:
     use_binaries(options.binary)
     loads, peers = parse_loads(options.loads), parse_peers(options.peers)
     with _folder(options.folder) as folder:
-        bench = Run(_sizes(options), options.rounds, settings, folder)
+        bench = Run(_sizes(options), options.rounds, settings, folder, options.latency)
         bench.measure(loads, peers, options.results)
     print(bench.found.table())
+    if bench.found.latencies:
+        print(render_latencies(bench.found.latencies))
     if not bench.found.samples:
         return 1
     say(f"every sample: {bench.found.write(options.results)}")
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    print(write_report(options.results, options.to))
     return 0
 
 
@@ -141,9 +151,23 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seconds", type=_positive, default=4, help="of each sample (default: %(default)s)")
     command.add_argument("--clients", type=_positive, default=1, help="sockets of the load (default: %(default)s)")
     command.add_argument("--outstanding", type=_positive, default=100, help="queries under way (default: %(default)s)")
+    command.add_argument(
+        "--latency",
+        type=_shares,
+        nargs="?",
+        const=SHARES,
+        default=(),
+        metavar="SHARES",
+        help=f"percentiles as well, at these percentages of each server's maximum ({','.join(map(str, SHARES))})",
+    )
     command.add_argument("--server-core", type=int, default=0, help="the core of the servers (default: %(default)s)")
     command.add_argument("--load-core", type=int, default=1, help="the core of the load (default: %(default)s)")
     _add_common(command)
+
+    command = commands.add_parser("report", help="kept results as a page with plots; of two or more, what differs")
+    command.set_defaults(command=_report)
+    command.add_argument("results", nargs="+", type=Path, metavar="RESULTS", help="files that a run has written")
+    command.add_argument("--to", type=Path, default=Path("results/report"), help="the folder (default: %(default)s)")
 
     command = commands.add_parser("memory", help="what kdns occupies, all processes together")
     command.set_defaults(command=_memory)
@@ -187,6 +211,13 @@ def _add_sizes(command: argparse.ArgumentParser) -> None:
 
 def _sizes(options: argparse.Namespace) -> Sizes:
     return Sizes(options.services, options.endpoints, options.headless, options.largest, options.seed)
+
+
+def _shares(text: str) -> tuple[int, ...]:
+    shares = tuple(_positive(part) for part in text.split(","))
+    if max(shares) >= 100:
+        raise argparse.ArgumentTypeError(f"{text}: expected percentages below 100, such as 30,50,70,90")
+    return shares
 
 
 def _positive(text: str) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bench.latency import Latencies
 from bench.load import MAX_LOST, Sample
 
 BASE = "knot"  # the peer that ratios are taken to
@@ -30,6 +31,7 @@ class Results:
     commands: dict[str, str] = field(default_factory=dict)
     excluded: dict[str, str] = field(default_factory=dict)
     samples: dict[str, dict[str, list[Sample]]] = field(default_factory=dict)
+    latencies: dict[str, dict[str, list[Latencies]]] = field(default_factory=dict)
     memory: dict[str, Any] = field(default_factory=dict)
     table_costs: dict[str, Any] = field(default_factory=dict)
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -49,6 +51,10 @@ class Results:
             "parameters": self.parameters,
             "commands": self.commands,
             "excluded": self.excluded,
+            "latencies": {
+                load: {peer: [row.as_json() for row in rows] for peer, rows in by_peer.items()}
+                for load, by_peer in self.latencies.items()
+            },
             "memory": self.memory,
             "table": self.table_costs,
             "loads": {

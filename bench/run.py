@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bench.cluster import Cluster, Sizes, generate
 from bench.errors import BenchError, PeerError
+from bench.latency import latencies
 from bench.load import Options, check_dnsperf, dnsperf_version, measure
 from bench.loads import Load, Sender, write_questions
 from bench.manifests import write_manifests
@@ -18,7 +19,7 @@ from bench.outside import OUTSIDE_ZONE, write_outside_zone
 from bench.peers import ADDRESS, ClusterFiles, Knot, Peer
 from bench.processes import check_cores
 from bench.records import Question, Truth, service_name
-from bench.results import Results
+from bench.results import Results, summary
 from bench.verify import ask_and_check, verify, verify_malformed
 from bench.zones import write_hosts, write_zones
 
@@ -30,13 +31,14 @@ OVERHEAD_SECONDS = 0.5  # of a sample beyond its load; for the estimate of the t
 class Run:
     """One run: a generated cluster, written to `folder`, and what was found about the servers of it."""
 
-    def __init__(self, sizes: Sizes, rounds: int, options: Options, folder: Path) -> None:
+    def __init__(self, sizes: Sizes, rounds: int, options: Options, folder: Path, shares: tuple[int, ...] = ()) -> None:
         check_dnsperf()
         check_cores(options.server_core, options.load_core)
         say(f"cluster of {sizes.services:,} Services and {sizes.endpoints:,} endpoints, seed {sizes.seed}")
         self._cluster = generate(sizes)
         self._truth = Truth(self._cluster)
         self._rounds = rounds
+        self._shares = shares  # percent of each server's maximum at which latencies are measured
         self._options = options
         self._folder = folder
         self.found = Results({"sizes": asdict(sizes), "rounds": rounds, **asdict(options)}, {"load": dnsperf_version()})
@@ -157,6 +159,21 @@ class Run:
                     continue
                 if number:
                     self.found.add(load.name, peer.name, sample)
+        if load.sender in (Sender.UDP, Sender.EDNS) and not load.per_second:
+            self._measure_latencies(load, peers, path)
+
+    def _measure_latencies(self, load: Load, peers: list[Peer], questions: Path) -> None:
+        """How long answers take, at shares of what each server was just seen to do at most."""
+        for share in self._shares:
+            for peer in peers:
+                say(f"{load.name} on {peer.name}, latencies at {share} %")
+                most = summary(self.found.samples[load.name][peer.name])["queries_per_second"]
+                try:
+                    found = latencies(load, peer, questions, share, most, self._options)
+                except BenchError as error:
+                    self._exclude(f"{peer.name} in latencies", error)
+                else:
+                    self.found.latencies.setdefault(load.name, {}).setdefault(peer.name, []).append(found)
 
     def _is_right(self, load: Load, peer: Peer, questions: list[Question]) -> bool:
         """Whether a server answers a sample of the load's questions as it should."""
