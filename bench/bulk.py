@@ -75,7 +75,7 @@ def bulk(
     with ExitStack() as stack:
         selector = stack.enter_context(selectors.DefaultSelector())
         opened = [_Connection(address, port) for _ in range(connections)]
-        stack.callback(lambda: [connection.socket.close() for connection in opened])
+        stack.callback(_close_all, opened)
         start = time.monotonic()
         end = start + seconds
         for connection in opened:
@@ -116,6 +116,11 @@ def bulk(
         reply_bytes=reply_bytes / max(1, answered),
         ceiling_per_second=sent / max(0.01, usage.ru_utime + usage.ru_stime),
     )
+
+
+def _close_all(connections: list[_Connection]) -> None:
+    for connection in connections:
+        connection.socket.close()
 
 
 def main(arguments: list[str] | None = None) -> int:

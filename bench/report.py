@@ -32,7 +32,7 @@ def write_report(paths: Sequence[Path], folder: Path) -> Path:
     """Write `report.md` and its plots into `folder`, from one or more results; returns the page's path."""
     documents = [read_results(path) for path in paths]
     folder.mkdir(parents=True, exist_ok=True)
-    parts = []
+    parts: list[str] = []
     for path, document in zip(paths, documents, strict=True):
         parts += _page(document, path.stem, folder)
     if len(documents) > 1:
