@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from bench.cluster import Sizes, generate
+from bench.diff import BATCH, compare_servers, read_questions
 from bench.errors import BenchError
 from bench.latency import SHARES
 from bench.latency import table as render_latencies
@@ -31,6 +32,8 @@ from bench.table import render as render_table
 from bench.zones import write_zones
 
 DEFAULT_PEERS = "knot,nsd,kdns"
+DIFF_LOADS = "hits,ndots,nxdomain,nodata,srv,endpoints,ptr,headless-20,srv-20,mix"
+DIFF_PROGRESS = 20_000  # questions between two lines of progress
 
 _EXAMPLES = """\
 examples:
@@ -85,6 +88,29 @@ def _run(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     print(write_report(options.results, options.to))
     return 0
+
+
+def _diff(options: argparse.Namespace) -> int:
+    if options.questions is not None:
+        try:
+            questions = list(read_questions(options.questions.read_text().splitlines()))
+        except OSError as error:
+            raise BenchError(f"{options.questions}: {error.strerror}") from error
+    else:
+        cluster, loads = generate(_sizes(options)), parse_loads(options.loads)
+        share = -(-options.count // len(loads))
+        questions = [question for load in loads for question in load.questions(cluster, share)]
+
+    def on_progress(asked: int) -> None:
+        if asked % DIFF_PROGRESS < BATCH or asked == len(questions):
+            say(f"{asked:,} of {len(questions):,} questions")
+
+    found = compare_servers(options.one, options.other, questions, options.ttl, on_progress)
+    kinds = ", ".join(f"{kind}: {count:,}" for kind, count in found.kinds.most_common())
+    print(f"{found.asked:,} questions, {found.count:,} answered differently" + (f" ({kinds})" if kinds else ""))
+    for example in found.examples:
+        print(example)
+    return 1 if found.count else 0
 
 
 def _memory(options: argparse.Namespace) -> int:
@@ -164,6 +190,20 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--load-core", type=int, default=1, help="the core of the load (default: %(default)s)")
     _add_common(command)
 
+    command = commands.add_parser(
+        "diff",
+        help="whether two running servers answer the same",
+        description="Put questions to two servers and compare the replies; exit status 1 where they differ.",
+    )
+    command.set_defaults(command=_diff)
+    command.add_argument("one", type=_place, metavar="ADDRESS:PORT")
+    command.add_argument("other", type=_place, metavar="ADDRESS:PORT")
+    command.add_argument("--questions", type=Path, metavar="FILE", help="as dnsperf reads it (default: generated)")
+    command.add_argument("--count", type=_positive, default=200_000, help="of generated ones (default: %(default)s)")
+    command.add_argument("--loads", default=DIFF_LOADS, help="they are drawn from (default: %(default)s)")
+    command.add_argument("--ttl", action="store_true", help="compare TTLs too")
+    _add_sizes(command)
+
     command = commands.add_parser("report", help="kept results as a page with plots; of two or more, what differs")
     command.set_defaults(command=_report)
     command.add_argument("results", nargs="+", type=Path, metavar="RESULTS", help="files that a run has written")
@@ -211,6 +251,13 @@ def _add_sizes(command: argparse.ArgumentParser) -> None:
 
 def _sizes(options: argparse.Namespace) -> Sizes:
     return Sizes(options.services, options.endpoints, options.headless, options.largest, options.seed)
+
+
+def _place(text: str) -> tuple[str, int]:
+    address, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text}: expected ADDRESS:PORT, such as 127.0.0.1:5300")
+    return address.strip("[]"), int(port)
 
 
 def _shares(text: str) -> tuple[int, ...]:
