@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 HOTPATH := $(wildcard kdns/hotpath/*.pyx kdns/hotpath/*.pxd) setup.py pyproject.toml
 PORT ?= 1053
+BENCH_LOADS ?= hits,ndots,nodata,srv,headless-20,tcp,cached
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test check bench bench-quick debug image clean tools
+.PHONY: help build run test soak figures check bench bench-quick bench-full debug image clean tools
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +42,13 @@ test: build ## run every test
 	-@$(BIN)/python -m tests.controlplane.build
 	@$(BIN)/python -m pytest $(ARGS)
 
+soak: build ## changes, faults and restarts for SOAK_MINUTES=10, every reply judged
+	@SOAK_MINUTES=$(or $(SOAK_MINUTES),10) $(BIN)/python -m pytest -s tests/live/test_soak.py $(ARGS)
+
+figures: build ## what following a real control plane costs, beside a CoreDNS (COREDNS=path), about fifteen minutes
+	@$(BIN)/python -m tests.live_controlplane.figures $(if $(COREDNS),--coredns $(COREDNS)) $(ARGS)
+	@CONTROLPLANE_TESTS=all $(BIN)/python -m pytest tests/live_controlplane
+
 check: build ## lint, types, import contracts, stubs
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -48,8 +56,19 @@ check: build ## lint, types, import contracts, stubs
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/python -m mypy.stubtest --ignore-missing-stub --allowlist tests/hotpath/stubtest-allowlist.txt $(patsubst kdns/hotpath/%.pyx,kdns.hotpath.%,$(wildcard kdns/hotpath/*.pyx))
 
-bench: build ## measure beside Knot DNS and NSD (about ten minutes)
-	@$(BIN)/python -m bench run $(ARGS)
+# Plots need a library that serving does not.
+$(VENV)/.bench: $(VENV)/.built pyproject.toml
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench,test,check]'
+	@touch $@
+
+bench: $(VENV)/.bench ## measure beside the peers that are installed (about ten minutes)
+	@$(BIN)/python -m bench run $(BENCH_LOADS) --peers all --minutes 10 $(ARGS)
+
+bench-quick: build ## a smoke test of the bench (less than 90 seconds)
+	@$(BIN)/python -m bench quick $(ARGS)
+
+bench-full: $(VENV)/.bench ## everything, on a quiet machine, and bench/README.md with its figures (two hours)
+	@$(BIN)/python -m bench full $(ARGS)
 
 debug: build ## tests of the compiled path on a build with AddressSanitizer and UBSan
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])')

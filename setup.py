@@ -28,7 +28,24 @@ WARNINGS = [
     "-Wno-cast-function-type",
 ]
 
-MODULES = ["wire", "table", "answer", "udp", "stream"]
+MODULES = [
+    "wire",
+    "detours",
+    "table",
+    "meter",
+    "sections",
+    "walker",
+    "cache_memory",
+    "cache",
+    "cached",
+    "verdict",
+    "answer",
+    "upstreams",
+    "questions",
+    "forward",
+    "udp",
+    "stream",
+]
 
 setup(
     ext_modules=cythonize(
@@ -42,5 +59,6 @@ setup(
             for name in MODULES
         ],
         compiler_directives={"language_level": 3, "warn.undeclared": False},
-    )
+    ),
+    options={"build_ext": {"parallel": os.cpu_count()}},  # a module takes a compiler some ten seconds
 )

@@ -84,17 +84,6 @@ def compare_servers(
     return found
 
 
-def read_questions(lines: Iterable[str]) -> Iterator[Question]:
-    """The questions of a dnsperf file; raises BenchError with the line that is none."""
-    for number, line in enumerate(lines, 1):
-        words = line.split()
-        if not words or words[0].startswith((";", "#")):
-            continue
-        if len(words) != 2:
-            raise BenchError(f"line {number} of the questions: met {line.strip()!r}, expected a name and a type")
-        yield Question(*words)
-
-
 class _Asker:
     """One server, asked in batches over UDP."""
 

@@ -7,5 +7,9 @@ class BenchError(Exception):
     """A run cannot go on: an argument out of range, a program missing, a right lacking."""
 
 
+class StalledError(BenchError):
+    """The sender of a load hardly sent anything; once more, it may."""
+
+
 class PeerError(BenchError):
     """One server cannot be measured; the others can."""

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.errors import BenchError, PeerError
+from bench.errors import BenchError, PeerError, StalledError
+from bench.instructions import InstructionCounter
 from bench.loads import Load, Sender
-from bench.peers import ADDRESS, Peer
-from bench.processes import TICKS_PER_SECOND, CpuTime, ProcessStat, core_times, pin_tree, process_tree
+from bench.peers import ADDRESS
+from bench.processes import TICKS_PER_SECOND, CpuTime, ProcessStat, core_times
+from bench.target import Target
+from bench.traffic import Traffic, parse_dnsperf, parse_flood
 
 MAX_LOST = 0.001  # share of the queries; beyond it a sample is marked
 MAX_UNANSWERED = 0.1  # share of the queries; a server beyond it drops on purpose, and its cost is that of dropping
+MIN_BUSY = 0.03  # share of a core; below it on both sides, the sender waits for something that does not come
 _RUN_LIMIT_SECONDS = 30.0  # beyond the asked time: dnsperf waits up to 5 s for the last answers
 
 
@@ -29,22 +33,8 @@ class Options:
     seconds: int = 4
     clients: int = 1  # dnsperf's -c: sockets, or connections
     outstanding: int = 100  # dnsperf's -q: queries under way
-    server_core: int = 0
+    server_cores: tuple[int, ...] = (0,)
     load_core: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Traffic:
-    """What the sender of a load counted."""
-
-    sent: int
-    completed: int
-    lost: int
-    seconds: float
-    rcodes: dict[str, int]
-    request_bytes: float
-    reply_bytes: float
-    latency_us: float  # mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +52,7 @@ class Sample:
     steal: float  # share of the server's core that the hypervisor gave to others
     others: float  # share of the server's core that other processes used
     command: str
+    instructions: float | None = None  # for each completed query; None where nobody could count them
 
     def as_json(self) -> dict[str, Any]:
         """The sample as plain values."""
@@ -82,11 +73,13 @@ def dnsperf_version() -> str:
     return f"dnsperf {match[1] if match else 'of unknown version'}"
 
 
-def sender_command(load: Load, port: int, questions: Path, seconds: int, options: Options) -> list[str]:
+def sender_command(
+    load: Load, port: int, questions: Path, seconds: int, options: Options, address: str = ADDRESS
+) -> list[str]:
     """The command that sends `load` for some seconds."""
     clients = str(load.clients or options.clients)
     outstanding = str(options.outstanding)
-    target = [ADDRESS, str(port), str(seconds)]
+    target = [address, str(port), str(seconds)]
     if load.sender in (Sender.BULK, Sender.ONE_SHOT):
         one_shot = ["--one-shot"] if load.sender is Sender.ONE_SHOT else []
         files = ["--questions", str(questions)]
@@ -99,27 +92,30 @@ def sender_command(load: Load, port: int, questions: Path, seconds: int, options
     if load.sender is Sender.MALFORMED:
         return [sys.executable, "-m", "bench.flood", *target, "--outstanding", outstanding]
     return [
-        *("dnsperf", "-s", ADDRESS, "-p", str(port), "-d", str(questions), "-l", str(seconds)),
+        *("dnsperf", "-s", address, "-p", str(port), "-d", str(questions), "-l", str(seconds)),
         *("-c", clients, "-T", "1", "-q", outstanding, "-W"),
         *(["-e"] if load.sender is Sender.EDNS else []),
         *(["-m", "tcp"] if load.sender is Sender.TCP else []),
     ]
 
 
-def measure(load: Load, peer: Peer, questions: Path, seconds: int, options: Options) -> Sample:
-    """Run `load` against `peer`; raises PeerError if it dies, or answers with another rcode than it should."""
-    command = sender_command(load, peer.port, questions, seconds, options)
-    pin_tree(peer.pid, options.server_core)
-    titles = peer.processes()
-    core_before = core_times(options.server_core)
-    before = process_tree(peer.pid)
-    output, load_cpu = _run(command, options.load_core, seconds + _RUN_LIMIT_SECONDS)
-    after = process_tree(peer.pid)
-    core_after = core_times(options.server_core)
-    peer.check_running()
+def measure(load: Load, target: Target, questions: Path, seconds: int, options: Options) -> Sample:
+    """Run `load` against `target`; raises PeerError if it dies, or answers with another rcode than it should."""
+    command = sender_command(load, target.port, questions, seconds, options, target.address)
+    target.pin(options.server_cores)
+    titles = target.processes()
+    core_before = core_times(options.server_cores)
+    before = target.tree()
+    with InstructionCounter(before) as counter:
+        began = time.monotonic()
+        output, load_cpu = run_on_core(command, options.load_core, seconds + _RUN_LIMIT_SECONDS)
+        elapsed = time.monotonic() - began
+    after = target.tree()
+    core_after = core_times(options.server_cores)
+    target.check_running()
 
     traffic = parse_dnsperf(output) if command[0] == "dnsperf" else parse_flood(output)
-    _check_traffic(load, peer, traffic)
+    _check_traffic(load, target, traffic)
     costs = process_costs(before, after)
     total = CpuTime(sum(cpu.user for cpu in costs.values()), sum(cpu.kernel for cpu in costs.values()))
     by_title: dict[str, float] = {}
@@ -136,13 +132,23 @@ def measure(load: Load, peer: Peer, questions: Path, seconds: int, options: Opti
         user_us=total.user * per_query,
         kernel_us=total.kernel * per_query,
         processes_us=by_title,
-        server_busy=total.total / traffic.seconds,
-        load_busy=load_cpu / traffic.seconds,
+        server_busy=total.total / traffic.seconds / len(options.server_cores),
+        load_busy=load_cpu / max(elapsed, traffic.seconds),
         softirq=core["softirq"] / core_seconds,
         steal=core["steal"] / core_seconds,
         others=max(0.0, busy - total.total) / core_seconds,
         command=" ".join(command),
+        instructions=None if counter.count is None else counter.count / traffic.completed,
     )
+
+
+def check_flow(sample: Sample) -> None:
+    """Raise StalledError where hardly a query was under way: a connection that was not accepted holds up dnsperf."""
+    if sample.load_busy < MIN_BUSY and sample.server_busy < MIN_BUSY:
+        traffic = sample.traffic
+        raise StalledError(
+            f"{traffic.sent} queries in {traffic.seconds:.1f} s, and neither load nor server was busy: {sample.command}"
+        )
 
 
 def process_costs(before: dict[int, ProcessStat], after: dict[int, ProcessStat]) -> dict[int, CpuTime]:
@@ -154,60 +160,18 @@ def process_costs(before: dict[int, ProcessStat], after: dict[int, ProcessStat])
     return {pid: stat.cpu.since(before[pid].cpu if pid in before else nothing) for pid, stat in after.items()}
 
 
-def parse_dnsperf(output: str) -> Traffic:
-    """Read what dnsperf prints at its end; raises BenchError if it did not get so far."""
-
-    def number(label: str) -> float:
-        match = re.search(rf"^\s*{label}:?\s+([0-9.]+)", output, re.MULTILINE)
-        if match is None:
-            lines = [line for line in output.splitlines() if line.strip()]
-            raise BenchError(f"dnsperf printed no {label!r}: {lines[-1] if lines else 'nothing at all'}")
-        return float(match[1])
-
-    rcodes = re.search(r"^\s*Response codes:(.*)$", output, re.MULTILINE)
-    sizes = re.search(r"Average packet size:\s+request (\d+), response (\d+)", output)
-    return Traffic(
-        sent=int(number("Queries sent")),
-        completed=int(number("Queries completed")),
-        lost=int(number("Queries lost")),
-        seconds=number(r"Run time \(s\)"),
-        rcodes={name: int(count) for name, count in re.findall(r"([A-Z]+\d*) (\d+)", rcodes[1])} if rcodes else {},
-        request_bytes=float(sizes[1]) if sizes else 0.0,
-        reply_bytes=float(sizes[2]) if sizes else 0.0,
-        latency_us=number(r"Average Latency \(s\)") * 1e6,
-    )
-
-
-def parse_flood(output: str) -> Traffic:
-    """Read what `bench.flood` and `bench.bulk` print."""
-    try:
-        result = json.loads(output)
-    except ValueError as error:
-        raise BenchError(f"the sender failed: {output.strip()[-200:] or 'nothing printed'}") from error
-    return Traffic(
-        sent=result["sent"],
-        completed=result["answered"],
-        lost=result["lost"],
-        seconds=result["seconds"],
-        rcodes=result["rcodes"],
-        request_bytes=result["request_bytes"],
-        reply_bytes=result["reply_bytes"],
-        latency_us=0.0,
-    )
-
-
-def _check_traffic(load: Load, peer: Peer, traffic: Traffic) -> None:
+def _check_traffic(load: Load, peer: Target, traffic: Traffic) -> None:
     if not traffic.completed:
         raise PeerError(f"{peer.name}: {load.name}: none of {traffic.sent} queries was answered")
     if traffic.lost > MAX_UNANSWERED * traffic.sent:
         raise PeerError(f"{peer.name}: {load.name}: {traffic.lost} of {traffic.sent} queries were not answered")
-    wrong = {rcode: count for rcode, count in traffic.rcodes.items() if rcode not in load.rcodes}
+    wrong = {rcode: count for rcode, count in traffic.rcodes.items() if load.rcodes and rcode not in load.rcodes}
     if wrong:
         met = ", ".join(f"{count} x {rcode}" for rcode, count in wrong.items())
         raise PeerError(f"{peer.name}: {load.name}: {met}, expected {' or '.join(sorted(load.rcodes))}")
 
 
-def _run(command: list[str], core: int, limit_seconds: float) -> tuple[str, float]:
+def run_on_core(command: list[str], core: int, limit_seconds: float) -> tuple[str, float]:
     """Run the sender pinned to `core`; returns what it printed and its CPU seconds."""
     before = os.times()
     try:

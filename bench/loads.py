@@ -6,10 +6,10 @@ A load is a name, a way to draw questions from a cluster and a way to send them.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from itertools import accumulate, islice
+from itertools import accumulate, cycle, islice
 from pathlib import Path
 
 from bench.cluster import ZONE, Cluster, Service
@@ -18,6 +18,8 @@ from bench.outside import OUTSIDE_ZONE, known_names
 from bench.records import Question, reverse_name, service_name
 
 QUESTIONS = 100_000  # in a file; many times the names of a small cluster, so that caches of the CPU see random names
+TCP_CONNECTIONS = 10  # at once: BIND and Knot let no more wait to be accepted, and one left out tries again after 1 s
+FLOOD_NAMES = 1_000  # that a flood of NXDOMAIN asks for: few, so that caches of denials can hold them
 SAMPLE = 40  # questions of a load that are put to a peer, and compared with the right answer, before it is measured
 
 _OUTSIDE = ("api.github.com", "registry.npmjs.org", "s3.eu-west-1.amazonaws.com", "pypi.org", "telemetry.example.net")
@@ -44,21 +46,29 @@ class Sender(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """A load; `draw` yields questions without end, all of its answers have one of `rcodes`."""
+    """A load; `draw` yields questions without end, and every answer has one of `rcodes`."""
 
     name: str
     about: str
     draw: Draw
     sender: Sender = Sender.UDP
-    rcodes: frozenset[str] = frozenset({"NOERROR"})
+    rcodes: frozenset[str] = frozenset({"NOERROR"})  # empty: any
     clients: int = 0  # sockets or connections; 0: as --clients says
     is_outside: bool = False  # its names are not the cluster's: they are forwarded
+    is_judged: bool = True  # the right answers follow from the cluster
     per_second: int = 0  # questions no run asked before, for each second of a run; 0: any run asks the same ones
 
     def questions(self, cluster: Cluster, count: int = QUESTIONS, run: int = 0) -> list[Question]:
         """The first `count` questions of this load, the same ones for the same cluster and number of the run."""
         draw = random.Random(f"{cluster.sizes.seed} {self.name}" + (f" {run}" if self.per_second else ""))
         return list(islice(self.draw(cluster, draw), count))
+
+
+def recorded_load(questions: Sequence[Question]) -> Load:
+    """Recorded questions as a load, in their order and from the start again; nobody knows the right answers."""
+    return Load(
+        "replay", "recorded questions", lambda cluster, draw: cycle(questions), rcodes=frozenset(), is_judged=False
+    )
 
 
 def write_questions(questions: list[Question], path: Path) -> None:
@@ -120,6 +130,32 @@ def _own_search_path(cluster: Cluster, draw: random.Random) -> Iterator[Question
         for domain in (f"{draw.choice(cluster.namespaces)}.svc.{ZONE}", f"svc.{ZONE}"):
             yield Question(f"{short}.{domain}", "A")
             yield Question(f"{short}.{domain}", "AAAA")
+
+
+def _musl_search_path(cluster: Cluster, draw: random.Random) -> Iterator[Question]:
+    """What musl asks for `name.namespace` and `name.namespace.svc`: A and AAAA of each candidate, both at once.
+
+    It walks as glibc does with three differences that a server meets: never an OPT record; it ends the walk at a name
+    that exists without an address, where glibc goes on; and it takes a name for missing if either family is NXDOMAIN,
+    which is why both are asked of every candidate here, and AAAA of a hit must be NODATA.
+    """
+    while True:
+        service = draw.choice(cluster.clustered)
+        own = f"{draw.choice(cluster.namespaces)}.svc.{ZONE}"
+        short = f"{service.name}.{service.namespace}"
+        walk = [f"{short}.{own}", f"{short}.svc.{ZONE}"]
+        if draw.random() < 0.5:
+            walk = [f"{short}.svc.{own}", f"{short}.svc.svc.{ZONE}", f"{short}.svc.{ZONE}"]
+        for candidate in walk:
+            yield Question(candidate, "A")
+            yield Question(candidate, "AAAA")
+
+
+def _nxdomain_flood(cluster: Cluster, draw: random.Random) -> Iterator[Question]:
+    """Names that do not exist, asked for again and again: what a client with a spelling mistake in its loop does."""
+    names = [f"missing-{number}.{draw.choice(cluster.namespaces)}.svc.{ZONE}" for number in range(FLOOD_NAMES)]
+    while True:
+        yield Question(draw.choice(names), "A")
 
 
 def _service_srv(cluster: Cluster, draw: random.Random) -> Iterator[Question]:
@@ -203,6 +239,13 @@ LOADS: dict[str, Load] = {
             _own_search_path,
             rcodes=frozenset({"NOERROR", "NXDOMAIN"}),
         ),
+        Load(
+            "musl",
+            "the same as musl asks it: A and AAAA at once, no EDNS, longer names too",
+            _musl_search_path,
+            rcodes=frozenset({"NOERROR", "NXDOMAIN"}),
+        ),
+        Load("nxdomain-flood", "1,000 names that do not exist, again and again", _nxdomain_flood, rcodes=_NEGATIVE),
         Load("unique", "names that nobody asked for before", _unique, rcodes=_NEGATIVE, per_second=150_000),
         Load("nodata", "AAAA of random Services, which have only A", _nodata),
         Load("srv", "SRV of a named port of random ClusterIP Services", _service_srv),
@@ -216,7 +259,13 @@ LOADS: dict[str, Load] = {
         Load("srv-5000", "SRV of a headless Service of 5,000 endpoints", _headless(5_000, "SRV")),
         Load("refused", "names outside the zones", _refused, rcodes=frozenset({"REFUSED"})),
         Load("mix", "what a cluster asks; shares in bench/loads.py", _mix, rcodes=frozenset({"NOERROR", "NXDOMAIN"})),
-        Load("tcp", "hits over 20 persistent connections, pipelined", _hits, Sender.TCP, clients=20),
+        Load(
+            "tcp",
+            f"hits over {TCP_CONNECTIONS} persistent connections, pipelined",
+            _hits,
+            Sender.TCP,
+            clients=TCP_CONNECTIONS,
+        ),
         Load("tcp-one-shot", "hits over TCP, a connection each", _hits, Sender.ONE_SHOT, clients=20),
         Load(
             "tcp-5000",

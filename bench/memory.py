@@ -62,7 +62,7 @@ def measure_generated(sizes: Sizes, workers: int, folder: Path) -> dict[str, Any
     peer = _kdns(folder / "kdns", write_files(cluster, folder, [Kdns]), workers)
     try:
         hit = LOADS["hits"].questions(cluster, 1)[0]
-        peer.start(None, lambda port: ask_and_check(ADDRESS, port, hit, truth))
+        peer.start((), lambda port: ask_and_check(ADDRESS, port, hit, truth))
         verify(ADDRESS, peer.port, questions, truth, over_tcp=False)
         _ask(peer.port, questions, folder)
         peer.check_running()
@@ -78,7 +78,7 @@ def measure_example(example: Path, question: Question, workers: int, folder: Pat
         raise BenchError(f"{example}: no such folder; --example names one with manifests")
     peer = _kdns(folder / "kdns", ClusterFiles(example, {}), workers)
     try:
-        peer.start(None, lambda port: check_has_answer(ADDRESS, port, question))
+        peer.start((), lambda port: check_has_answer(ADDRESS, port, question))
         _ask(peer.port, [question], folder)
         peer.check_running()
         memory = read_tree_memory(peer.processes())

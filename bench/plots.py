@@ -70,12 +70,79 @@ def draw_latencies(latencies: Mapping[str, Mapping[str, Any]], path: Path) -> No
     _save(figure, path)
 
 
+def draw_churn(by_peer: Mapping[str, Any], path: Path) -> None:
+    """Answers a second, and their 99th percentile, before, during and after the changes."""
+    pyplot = _pyplot()
+    figure, (rates, tails) = pyplot.subplots(2, 1, figsize=(10, 5.5), sharex=True)
+    for peer, row in by_peer.items():
+        colour = COLOURS.get(peer, OTHER_COLOUR)
+        seconds = [point[0] for point in row["timeline"]]
+        rates.plot(seconds, [point[1] for point in row["timeline"]], label=peer, color=colour)
+        tails.plot(seconds, [max(1, point[2]) for point in row["timeline"]], label=peer, color=colour)
+    ends = [row["marks"][1] for row in by_peer.values()]
+    for axis in (rates, tails):
+        axis.axvspan(0, max(ends), color="#000000", alpha=0.06, linewidth=0)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.tick_params(labelsize=8)
+    rates.set_ylim(bottom=0)
+    rates.set_title("answers per second; changes while it is grey", fontsize=10, loc="left")
+    rates.legend(fontsize=8, frameon=False)
+    tails.set_yscale("log")
+    tails.set_title("99th percentile of their latency in microseconds", fontsize=10, loc="left")
+    tails.set_xlabel("seconds", fontsize=8)
+    _save(figure, path)
+
+
+def draw_sizes(by_peer: Mapping[str, Any], path: Path) -> None:
+    """Memory, and the CPU it takes to follow, against the number of Services."""
+    pyplot = _pyplot()
+    figure, axes = pyplot.subplots(1, 3, figsize=(13, 3.6))
+    columns = (
+        ("PSS in MiB", "pss_kib", 1 / 1024),
+        ("CPU until all is answered, in seconds", "cpu_seconds", 1),
+        ("time until all is answered, in seconds", "wall_seconds", 1),
+    )
+    for axis, (title, name, unit) in zip(axes, columns, strict=True):
+        for peer, rows in by_peer.items():
+            sizes = [row["services"] for row in rows]
+            values = [row[name] * unit for row in rows]
+            axis.plot(sizes, values, marker="o", label=peer, color=COLOURS.get(peer, OTHER_COLOUR))
+        axis.set_xscale("log")
+        axis.set_yscale("log")
+        axis.set_title(title, fontsize=10, loc="left")
+        axis.set_xlabel("Services", fontsize=8)
+        axis.tick_params(labelsize=8)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].legend(fontsize=8, frameon=False)
+    _save(figure, path)
+
+
+def draw_cores(by_load: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """CPU per query against the number of cores, one panel a load."""
+    pyplot = _pyplot()
+    figure, axes = pyplot.subplots(1, len(by_load), figsize=(4.5 * len(by_load), 3.6), squeeze=False)
+    for axis, (load, by_peer) in zip(axes[0], by_load.items(), strict=True):
+        for peer, by_count in by_peer.items():
+            points = sorted((int(count), row["cost_us"]) for count, row in by_count.items())
+            colour = COLOURS.get(peer, OTHER_COLOUR)
+            axis.plot([count for count, _ in points], [cost for _, cost in points], "o-", label=peer, color=colour)
+        axis.set_ylim(bottom=0)
+        axis.set_title(f"{load}: CPU per query in microseconds", fontsize=10, loc="left")
+        axis.set_xlabel("cores", fontsize=8)
+        axis.tick_params(labelsize=8)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0][0].legend(fontsize=8, frameon=False)
+    _save(figure, path)
+
+
 def _pyplot() -> Any:
     try:
         import matplotlib
     except ImportError as error:
         raise BenchError("plots need matplotlib: pip install matplotlib") from error
     matplotlib.use("svg")
+    matplotlib.rcParams["svg.fonttype"] = "none"  # text stays text: a tenth of the size
+    matplotlib.rcParams["svg.hashsalt"] = "kdns"  # the same plot twice is the same file
     from matplotlib import pyplot
 
     return pyplot

@@ -14,8 +14,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import NamedTuple
 
 from bench.errors import BenchError
@@ -48,6 +49,12 @@ class ProcessStat(NamedTuple):
     pid: int
     parent: int
     cpu: CpuTime
+    ended: float = 0.0  # CPU seconds of its children that ended, and of theirs
+
+    @property
+    def total(self) -> float:
+        """CPU seconds of it and of its children that ended."""
+        return self.cpu.total + self.ended
 
 
 def parse_stat(text: str) -> ProcessStat:
@@ -56,7 +63,8 @@ def parse_stat(text: str) -> ProcessStat:
     head, _, tail = text.rpartition(")")
     fields = tail.split()
     cpu = CpuTime(int(fields[11]) / TICKS_PER_SECOND, int(fields[12]) / TICKS_PER_SECOND)
-    return ProcessStat(int(head.split(" ", 1)[0]), int(fields[1]), cpu)
+    ended = (int(fields[13]) + int(fields[14])) / TICKS_PER_SECOND
+    return ProcessStat(int(head.split(" ", 1)[0]), int(fields[1]), cpu, ended)
 
 
 def process_tree(root: int) -> dict[int, ProcessStat]:
@@ -80,15 +88,15 @@ def process_tree(root: int) -> dict[int, ProcessStat]:
     return found
 
 
-def pin_tree(root: int, core: int) -> None:
-    """Bind every thread of the process `root` and of its descendants to `core`.
+def pin_tree(root: int, cores: Collection[int]) -> None:
+    """Bind every thread of the process `root` and of its descendants to `cores`.
 
-    Inheriting it is not enough: Knot DNS, for one, gives each of its workers a core by its number.
+    Inheriting them is not enough: Knot DNS, for one, gives each of its workers a core by its number.
     """
     for pid in process_tree(root):
         try:
             for task in os.listdir(f"/proc/{pid}/task"):
-                os.sched_setaffinity(int(task), {core})
+                os.sched_setaffinity(int(task), cores)
         except (FileNotFoundError, ProcessLookupError):
             continue  # it ended while we looked
 
@@ -117,14 +125,20 @@ def read_memory(pid: int) -> dict[str, int]:
         raise BenchError(f"cannot read the memory of process {pid}: {error.strerror}") from error
 
 
-def core_times(core: int) -> dict[str, float]:
-    """What the core has spent its time on since boot, in seconds, by the names of /proc/stat."""
+def core_times(cores: Collection[int]) -> dict[str, float]:
+    """What the cores have spent their time on since boot, in seconds, by the names of /proc/stat."""
     names = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
+    wanted = {f"cpu{core}" for core in cores}
+    total = dict.fromkeys(names, 0.0)
     for line in Path("/proc/stat").read_text().splitlines():
         words = line.split()
-        if words[0] == f"cpu{core}":
-            return {name: int(word) / TICKS_PER_SECOND for name, word in zip(names, words[1:], strict=False)}
-    raise BenchError(f"core {core} is not in /proc/stat")
+        if words[0] in wanted:
+            wanted.remove(words[0])
+            for name, word in zip(names, words[1:], strict=False):
+                total[name] += int(word) / TICKS_PER_SECOND
+    if wanted:
+        raise BenchError(f"{min(wanted)} is not in /proc/stat")
+    return total
 
 
 def check_cores(*cores: int) -> None:
@@ -133,33 +147,31 @@ def check_cores(*cores: int) -> None:
     for core in cores:
         if core not in allowed:
             usable = ", ".join(str(core) for core in sorted(allowed))
-            raise BenchError(f"core {core} may not be used here; usable: {usable} (see --server-core and --load-core)")
+            raise BenchError(f"core {core} may not be used here; usable: {usable} (see --server-cores and --load-core)")
     if len(set(cores)) != len(cores):
-        raise BenchError("server and load need a core each: --server-core and --load-core are the same")
+        raise BenchError("server and load need a core each: --server-cores and --load-core share one")
 
 
-def spawn(
-    command: list[str], core: int | None, log: Path, environment: dict[str, str] | None = None
-) -> subprocess.Popen[bytes]:
-    """Start `command` in a session of its own, pinned to `core`, with all it prints in the file `log`."""
+def spawn(command: list[str], cores: Collection[int], log: Path, stdin: int = DEVNULL) -> subprocess.Popen[bytes]:
+    """Start `command` in a session of its own, on `cores` (none: on any), with all it prints in the file `log`."""
     with log.open("wb") as output:
         return subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_on_core(core),
+            preexec_fn=_on_cores(cores),
         )
 
 
-def _on_core(core: int | None) -> Callable[[], None]:
-    """What the child does before it becomes the program: everything it starts inherits the core."""
+def _on_cores(cores: Collection[int]) -> Callable[[], None]:
+    """What the child does before it becomes the program: everything it starts inherits the cores."""
 
     def prepare() -> None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)  # a bench that is killed leaves no server behind
-        if core is not None:
-            os.sched_setaffinity(0, {core})
+        if cores:
+            os.sched_setaffinity(0, cores)
 
     return prepare
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError
-from bench.plots import draw_costs, draw_latencies
+from bench.plots import draw_churn, draw_cores, draw_costs, draw_latencies, draw_sizes
+from bench.scenarios.outcome import delays_text
 
 Document = dict[str, Any]
 
@@ -58,7 +59,26 @@ def _page(document: Document, stem: str, folder: Path) -> Iterator[str]:
         draw_latencies(document["latencies"], folder / f"{stem}-latencies.svg")
         yield f"![Latency against load]({stem}-latencies.svg)"
         yield ""
-        yield from _latency_table(document["latencies"])
+        yield from latency_table(document["latencies"])
+    if document.get("starts"):
+        yield from start_table(document["starts"])
+    if document.get("by_cores"):
+        draw_cores(document["by_cores"], folder / f"{stem}-cores.svg")
+        yield f"![CPU per query against cores]({stem}-cores.svg)"
+        yield ""
+    scenarios = dict(document.get("scenarios", {}))
+    sizes = scenarios.pop("sizes", None)
+    if scenarios:
+        yield from scenario_lines(scenarios)
+    if "churn" in scenarios:
+        draw_churn(scenarios["churn"], folder / f"{stem}-churn.svg")
+        yield f"![Answers through a churn storm]({stem}-churn.svg)"
+        yield ""
+    if sizes:
+        draw_sizes(sizes, folder / f"{stem}-sizes.svg")
+        yield f"![Memory against the size of the cluster]({stem}-sizes.svg)"
+        yield ""
+        yield from size_table(sizes)
     yield "Versions:"
     yield ""
     yield from (f"- {name}: {version}" for name, version in document["versions"].items())
@@ -85,7 +105,8 @@ def _cost_table(loads: Document) -> Iterator[str]:
     yield ""
 
 
-def _latency_table(latencies: Document) -> Iterator[str]:
+def latency_table(latencies: Document) -> Iterator[str]:
+    """Percentiles by load, server and share of its maximum."""
     yield "| load | peer | share | queries/s | p50 us | p99 | p99.9 | max | lost |"
     yield "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
     for load, by_peer in latencies.items():
@@ -95,6 +116,47 @@ def _latency_table(latencies: Document) -> Iterator[str]:
                     f"| {load} | {peer} | {row['share']} % | {row['rate']:,.0f} | {row['p50_us']:,.0f}"
                     f" | {row['p99_us']:,.0f} | {row['p999_us']:,.0f} | {row['max_us']:,.0f} | {row['lost']:,} |"
                 )
+    yield ""
+
+
+def start_table(starts: Document) -> Iterator[str]:
+    """What it took each server to come up with the whole cluster, and what it then occupied."""
+    yield "| server | first right answers after | CPU until then | PSS after its loads |"
+    yield "| --- | ---: | ---: | ---: |"
+    for peer, row in starts.items():
+        memory = f"{row['pss_kib'] / 1024:,.0f} MiB" if row.get("pss_kib") else ""
+        yield f"| {peer} | {row['wall_seconds']:.1f} s | {row['cpu_seconds']:.1f} s | {memory} |"
+    yield ""
+
+
+def scenario_lines(scenarios: Document) -> Iterator[str]:
+    """What became of answers in each scenario."""
+    yield "| scenario | server | lost | wrong | change to answer | p99 calm | p99 during | max during | and |"
+    yield "| --- | --- | ---: | ---: | --- | ---: | ---: | ---: | --- |"
+    for name, by_peer in scenarios.items():
+        for peer, row in by_peer.items():
+            calm, event = row["phases"]["calm"], row["phases"]["event"]
+            watched = row["watched"]
+            foreign = sum(count for rcode, count in row["rcodes"].items() if rcode != "NOERROR")
+            yield (
+                f"| {name} | {peer} | {row['lost']:,} of {row['sent']:,} | {watched['wrong'] + foreign:,}"
+                f" | {delays_text(watched['delays_ms']) if watched['delays_ms'] else ''}"
+                f" | {calm['p99_us']:,.0f} us | {event['p99_us']:,.0f} us | {event['max_us'] / 1000:,.1f} ms"
+                f" | {', '.join(f'{fact} {value:,.1f}' for fact, value in row['facts'].items())} |"
+            )
+    yield ""
+
+
+def size_table(sizes: Document) -> Iterator[str]:
+    """What a cluster of each size came to."""
+    yield "| Services | endpoints | server | to follow | CPU | PSS |"
+    yield "| ---: | ---: | --- | ---: | ---: | ---: |"
+    rows = [(row["services"], peer, row) for peer, found in sizes.items() for row in found]
+    for services, peer, row in sorted(rows, key=lambda entry: entry[:2]):
+        yield (
+            f"| {services:,} | {row['endpoints']:,} | {peer} | {row['wall_seconds']:.2f} s | {row['cpu_seconds']:.2f} s"
+            f" | {row['pss_kib'] / 1024:,.1f} MiB |"
+        )
     yield ""
 
 

@@ -32,6 +32,11 @@ class Results:
     excluded: dict[str, str] = field(default_factory=dict)
     samples: dict[str, dict[str, list[Sample]]] = field(default_factory=dict)
     latencies: dict[str, dict[str, list[Latencies]]] = field(default_factory=dict)
+    starts: dict[str, Any] = field(default_factory=dict)  # by peer: what it took to come up
+    ceiling: float = 0.0  # queries dnsperf can send per second of its core, to the fastest of the peers
+    scenarios: dict[str, dict[str, Any]] = field(default_factory=dict)  # by scenario and peer
+    against: dict[str, Any] = field(default_factory=dict)  # of a server that ran already
+    by_cores: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)  # by load, peer and number of cores
     memory: dict[str, Any] = field(default_factory=dict)
     table_costs: dict[str, Any] = field(default_factory=dict)
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -55,6 +60,11 @@ class Results:
                 load: {peer: [row.as_json() for row in rows] for peer, rows in by_peer.items()}
                 for load, by_peer in self.latencies.items()
             },
+            "starts": self.starts,
+            "ceiling": self.ceiling,
+            "scenarios": self.scenarios,
+            "against": self.against,
+            "by_cores": self.by_cores,
             "memory": self.memory,
             "table": self.table_costs,
             "loads": {
@@ -72,9 +82,18 @@ class Results:
 
     def table(self) -> str:
         """The medians by load and peer, with their ratios to the base peer."""
-        head = f"{'load':<14} {'peer':<6} {'us/query':>8} {'user':>6} {'kernel':>6} {'spread':>6}"
-        head += f" {'queries/s':>9} {'lost':>6} {'reply':>6} {'x ' + BASE:>6}  notes"
+        head = f"{'load':<14} {'peer':<10} {'us/query':>8} {'user':>6} {'kernel':>6} {'spread':>6}"
+        head += f" {'queries/s':>9} {'lost':>6} {'reply':>6} {'instr':>7} {'x ' + BASE:>6}  notes"
         return "\n".join([head, "-" * len(head), *self._rows()])
+
+    def to_repeat(self) -> dict[str, list[str]]:
+        """The loads with figures that are too noisy to quote, each with the peers."""
+        found: dict[str, list[str]] = {}
+        for load, by_peer in self.samples.items():
+            for peer, samples in by_peer.items():
+                if any(note.endswith(": repeat") for note in summary(samples)["notes"]):
+                    found.setdefault(load, []).append(peer)
+        return found
 
     def _rows(self) -> Iterator[str]:
         for load, by_peer in self.samples.items():
@@ -82,10 +101,11 @@ class Results:
             for peer, samples in sorted(by_peer.items(), key=lambda item: item[0] != BASE):
                 row = summary(samples)
                 ratio = f"{row['cost_us'] / base:6.2f}" if base else "     -"
+                instructions = "      -" if row["instructions"] is None else f"{row['instructions']:7,.0f}"
                 yield (
-                    f"{load:<14} {peer:<6} {row['cost_us']:8.2f} {row['user_us']:6.2f} {row['kernel_us']:6.2f}"
+                    f"{load:<14} {peer:<10} {row['cost_us']:8.2f} {row['user_us']:6.2f} {row['kernel_us']:6.2f}"
                     f" {row['spread']:6.1%} {row['queries_per_second']:9,.0f} {row['lost']:6.2%}"
-                    f" {row['reply_bytes']:6.0f} {ratio}  {', '.join(row['notes'])}"
+                    f" {row['reply_bytes']:6.0f} {instructions} {ratio}  {', '.join(row['notes'])}"
                 ).rstrip()
                 if any(": " in title for title in row["processes_us"]):  # a server that names its processes
                     shares = (f"{title} {cost:.2f}" for title, cost in row["processes_us"].items())
@@ -93,12 +113,24 @@ class Results:
         for what, reason in self.excluded.items():
             reason = reason.splitlines()[0]
             yield f"left out: {what}: {reason}"
+        for peer, row in self.starts.items():
+            yield (
+                f"{peer:<10} answers after {row['wall_seconds']:.1f} s and {row['cpu_seconds']:.1f} s of CPU"
+                f"{_memory_text(row)}"
+            )
+        if self.ceiling:
+            yield f"dnsperf could send {self.ceiling:,.0f} queries/s with a core to itself"
+
+
+def _memory_text(row: dict[str, Any]) -> str:
+    return f"; {row['pss_kib'] / 1024:,.0f} MiB after its loads" if row.get("pss_kib") else ""
 
 
 def summary(samples: list[Sample]) -> dict[str, Any]:
     """Medians over the rounds, the spread of the cost ((largest - smallest) / median), and what to distrust."""
     costs = [sample.cost_us for sample in samples]
     cost = median(costs)
+    counted = [sample.instructions for sample in samples if sample.instructions is not None]
     titles = sorted({title for sample in samples for title in sample.processes_us})
     row: dict[str, Any] = {
         "cost_us": cost,
@@ -111,10 +143,14 @@ def summary(samples: list[Sample]) -> dict[str, Any]:
         "lost": sum(sample.traffic.lost for sample in samples) / max(1, sum(sample.traffic.sent for sample in samples)),
         "server_busy": median(sample.server_busy for sample in samples),
         "load_busy": median(sample.load_busy for sample in samples),
+        "instructions": median(counted) if counted else None,
         "processes_us": {title: median(sample.processes_us.get(title, 0.0) for sample in samples) for title in titles},
     }
     row["steal"] = max(sample.steal for sample in samples)
     row["others"] = max(sample.others for sample in samples)
+    # A server that waits for the load could answer more; what it would come to is told by how busy it was.
+    is_bound = row["load_busy"] > LOAD_BOUND and 0 < row["server_busy"] < 1
+    row["most_per_second"] = row["queries_per_second"] / (row["server_busy"] if is_bound else 1)
     row["notes"] = list(_notes(row))
     return row
 

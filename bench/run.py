@@ -3,42 +3,53 @@
 from __future__ import annotations
 
 import sys
-import time
+from collections.abc import Collection
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from itertools import count
 from pathlib import Path
 
 from bench.cluster import Cluster, Sizes, generate
-from bench.errors import BenchError, PeerError
-from bench.latency import latencies
-from bench.load import Options, check_dnsperf, dnsperf_version, measure
+from bench.errors import BenchError, PeerError, StalledError
+from bench.latency import check_ceiling, latencies
+from bench.load import Options, Sample, check_dnsperf, check_flow, dnsperf_version, measure
 from bench.loads import Load, Sender, write_questions
 from bench.manifests import write_manifests
 from bench.outside import OUTSIDE_ZONE, write_outside_zone
 from bench.peers import ADDRESS, ClusterFiles, Knot, Peer
-from bench.processes import check_cores
+from bench.processes import check_cores, read_memory
 from bench.records import Question, Truth, service_name
 from bench.results import Results, summary
 from bench.verify import ask_and_check, verify, verify_malformed
 from bench.zones import write_hosts, write_zones
 
 _OUTSIDE_PROBE = Question(f"probe.{OUTSIDE_ZONE}", "A")
+CEILING_SECONDS = 1  # against each server, to find out what dnsperf can send
 WARM_UP_SECONDS = 1  # for each load and peer, not counted
+STALL_TRIES = 4  # of a sample whose sender stalls
 OVERHEAD_SECONDS = 0.5  # of a sample beyond its load; for the estimate of the time left
 
 
 class Run:
     """One run: a generated cluster, written to `folder`, and what was found about the servers of it."""
 
-    def __init__(self, sizes: Sizes, rounds: int, options: Options, folder: Path, shares: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self,
+        sizes: Sizes,
+        rounds: int,
+        options: Options,
+        folder: Path,
+        shares: tuple[int, ...] = (),
+        with_latencies: Collection[str] = (),
+    ) -> None:
         check_dnsperf()
-        check_cores(options.server_core, options.load_core)
+        check_cores(*options.server_cores, options.load_core)
         say(f"cluster of {sizes.services:,} Services and {sizes.endpoints:,} endpoints, seed {sizes.seed}")
         self._cluster = generate(sizes)
         self._truth = Truth(self._cluster)
         self._rounds = rounds
         self._shares = shares  # percent of each server's maximum at which latencies are measured
+        self._with_latencies = with_latencies  # loads by name; empty: all that can be
         self._options = options
         self._folder = folder
         self.found = Results({"sizes": asdict(sizes), "rounds": rounds, **asdict(options)}, {"load": dnsperf_version()})
@@ -64,7 +75,9 @@ class Run:
         world = Knot(self._folder / "outside" / "knot", ClusterFiles(Path(), zones))
         try:
             world.version()
-            world.start(self._options.load_core, lambda port: ask_and_check(ADDRESS, port, _OUTSIDE_PROBE, self._truth))
+            world.start(
+                (self._options.load_core,), lambda port: ask_and_check(ADDRESS, port, _OUTSIDE_PROBE, self._truth)
+            )
             self._measure_group(loads, usable, ClusterFiles(Path(), zones, None, world.port), results, later_loads=0)
         except PeerError as error:
             self._exclude("outside names", error)
@@ -80,15 +93,48 @@ class Run:
             for kind in usable:
                 own = replace(files, zones={}) if kind.forwards and files.upstream_port is not None else files
                 peer = kind(self._folder / kind.name, own)
+                peer.workers = len(self._options.server_cores) if kind.uses_workers else 1
                 stack.callback(peer.stop)
                 if self._start(peer, [_OUTSIDE_PROBE] if loads[0].is_outside else self._cluster_probes()):
                     running.append(peer)
             if not running:
                 raise BenchError("none of the peers came up: " + "; ".join(self.found.excluded.values()))
+            self._measure_ceiling(loads, running)
             for place, load in enumerate(loads):
                 self._measure_load(load, running, later_loads=len(loads) - place - 1 + later_loads)
                 if self.found.samples:
                     say(f"results so far: {self.found.write(results)}")
+            for peer in running:
+                self._read_memory(peer)
+
+    def _measure_ceiling(self, loads: list[Load], running: list[Peer]) -> None:
+        """How much dnsperf can send here at most: the server that lets it send most per CPU second tells."""
+        load = next((load for load in loads if load.sender in (Sender.UDP, Sender.EDNS)), None)
+        if load is None:
+            return
+        path = self._folder / "ceiling.questions"
+        try:
+            write_questions(load.questions(self._cluster), path)
+        except BenchError:
+            return  # the cluster has no such names; the load itself will say so
+        for peer in running:
+            try:
+                sample = measure(load, peer, path, CEILING_SECONDS, self._options)
+            except BenchError:
+                continue  # whatever it is, the load itself will meet it
+            used = max(0.01, sample.load_busy * sample.traffic.seconds)
+            self.found.ceiling = max(self.found.ceiling, sample.traffic.completed / used)
+        say(f"dnsperf can send about {self.found.ceiling:,.0f} queries/s from one core")
+
+    def _read_memory(self, peer: Peer) -> None:
+        """Note what a server occupies now that it has answered every load."""
+        try:
+            pss = sum(read_memory(pid)["Pss"] for pid in peer.processes())
+        except (BenchError, KeyError) as error:
+            say(f"memory of {peer.name}: {error}")
+        else:
+            row = self.found.starts.setdefault(peer.name, {})
+            row["pss_kib"] = max(pss, row.get("pss_kib", 0))
 
     def _usable(self, peers: list[type[Peer]]) -> list[type[Peer]]:
         """Those of `peers` that can be run here."""
@@ -117,14 +163,15 @@ class Run:
             for question in probes:
                 ask_and_check(ADDRESS, port, question, self._truth)
 
-        start = time.monotonic()
         try:
-            peer.start(self._options.server_core, check)
+            peer.start(self._options.server_cores, check)
         except PeerError as error:
             self._exclude(peer.name, error)
             peer.stop()
             return False
-        say(f"{peer.name} answers after {time.monotonic() - start:.1f} s: {self.found.versions[peer.name]}")
+        assert peer.started is not None
+        self.found.starts.setdefault(peer.name, asdict(peer.started))
+        say(f"{peer.name} answers after {peer.started.wall_seconds:.1f} s: {self.found.versions[peer.name]}")
         self.found.commands[peer.name] = " ".join(peer.command())
         return True
 
@@ -150,7 +197,7 @@ class Run:
                     if load.per_second:
                         unasked = load.questions(self._cluster, load.per_second * seconds, next(runs))
                         write_questions(unasked, path)
-                    sample = measure(load, peer, path, seconds, self._options)
+                    sample = self._measure_flowing(load, peer, path, seconds)
                 except BenchError as error:
                     self._exclude(f"{peer.name} in {load.name}", error)
                     peers.remove(peer)
@@ -159,19 +206,35 @@ class Run:
                     continue
                 if number:
                     self.found.add(load.name, peer.name, sample)
-        if load.sender in (Sender.UDP, Sender.EDNS) and not load.per_second:
+        is_wanted = not self._with_latencies or load.name in self._with_latencies
+        if is_wanted and load.sender in (Sender.UDP, Sender.EDNS) and not load.per_second:
             self._measure_latencies(load, peers, path)
+
+    def _measure_flowing(self, load: Load, peer: Peer, questions: Path, seconds: int) -> Sample:
+        """One sample; measured again where the sender stalled, which says nothing of the server."""
+        for left in reversed(range(STALL_TRIES)):
+            sample = measure(load, peer, questions, seconds, self._options)
+            try:
+                check_flow(sample)
+            except StalledError as error:
+                if not left:
+                    raise
+                say(f"{load.name} on {peer.name} again: {error}")
+            else:
+                break
+        return sample
 
     def _measure_latencies(self, load: Load, peers: list[Peer], questions: Path) -> None:
         """How long answers take, at shares of what each server was just seen to do at most."""
         for share in self._shares:
             for peer in peers:
                 say(f"{load.name} on {peer.name}, latencies at {share} %")
-                most = summary(self.found.samples[load.name][peer.name])["queries_per_second"]
+                most = summary(self.found.samples[load.name][peer.name])["most_per_second"]
                 try:
+                    check_ceiling(load, share, most, self.found.ceiling)
                     found = latencies(load, peer, questions, share, most, self._options)
                 except BenchError as error:
-                    self._exclude(f"{peer.name} in latencies", error)
+                    self._exclude(f"{peer.name} in latencies of {load.name} at {share} %", error)
                 else:
                     self.found.latencies.setdefault(load.name, {}).setdefault(peer.name, []).append(found)
 
@@ -179,6 +242,8 @@ class Run:
         """Whether a server answers a sample of the load's questions as it should."""
         try:
             peer.check_running()
+            if not load.is_judged:
+                return True
             if load.sender is Sender.MALFORMED:
                 verify_malformed(ADDRESS, peer.port)
             else:

@@ -9,33 +9,33 @@ import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
-from kdns import __version__, log, resolver
-from kdns.corefile import decode, default_corefile, format_duration, parse, parse_duration
+import uvloop
+
+from kdns import COREDNS_VERSION, __version__, log
+from kdns.cluster.access import DEFAULT_RESYNC_SECONDS, MIN_RESYNC_SECONDS
+from kdns.corefile import format_duration, parse_duration
 from kdns.errors import CorefileError, KdnsError, StartError
-from kdns.metrics import CounterTable
-from kdns.plugins import ORDER, SETUPS
-from kdns.plugins.plugin import Surroundings
-from kdns.server.addresses import local_addresses
-from kdns.server.context import ServerContext
+from kdns.plugins import SETUPS
+from kdns.server.cache_memory import parse_size
+from kdns.server.configuration import Arguments, start_up
 from kdns.server.cpus import usable_cpus
 from kdns.server.endpoints import HttpEndpoints
-from kdns.server.sockets import bind_listener
-from kdns.server.state import DEFAULT_MAX_AGE_SECONDS, MIN_MAX_AGE_SECONDS, open_state
+from kdns.server.instance import Feed, Instance
+from kdns.server.processes import Processes
+from kdns.server.reloading import Reloader
+from kdns.server.state import DEFAULT_MAX_AGE_SECONDS, MIN_MAX_AGE_SECONDS
 from kdns.server.supervisor import Supervisor
-from kdns.table.epochs import ReaderEpochs
 
-COREDNS_VERSION = "1.14.7"  # whose behaviour and output kdns follows
 DEFAULT_PORT = 53
 MAX_PORT = 65535
 MAX_WORKERS = 256  # processes; far beyond what one pod is given
 TRUE, FALSE = ("1", "t", "T", "true", "TRUE", "True"), ("0", "f", "F", "false", "FALSE", "False")  # as Go reads them
 SWITCHES = ("plugins", "version", "quiet")  # flags that are there or not; a value comes behind `=`
 # Flags shown with two dashes; any may be written with one or two.
-OWN = ("manifests", "workers", "state-dir", "state-max-age", "help")
+OWN = ("manifests", "workers", "state-dir", "state-max-age", "resync", "cache-size", "help")
 
 EXAMPLES = """\
 examples:
@@ -77,11 +77,11 @@ def _open_standard_streams() -> None:
 
 
 def version_text() -> str:
-    """What `-version` prints: two lines, the first as CoreDNS begins it."""
+    """What `-version` prints: two lines, the first as CoreDNS has it, the second as it begins it."""
     machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
     return (
-        f"CoreDNS-{COREDNS_VERSION} (kdns {__version__})\n"
-        f"linux/{machine}, Python {platform.python_version()}, uvloop {version('uvloop')}"
+        f"CoreDNS-{COREDNS_VERSION}\n"
+        f"linux/{machine}, kdns {__version__}, Python {platform.python_version()}, uvloop {uvloop.__version__}"  # type: ignore[attr-defined]
     )
 
 
@@ -166,6 +166,13 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         help="worker processes (default: the processors this process may use)",
     )
     own.add_argument(
+        "--resync",
+        type=_resync,
+        default=DEFAULT_RESYNC_SECONDS,
+        metavar="DURATION",
+        help="compare what is served with the API server this often, 0 for never (default 5m)",
+    )
+    own.add_argument(
         "--state-dir",
         metavar="DIR",
         help="keep the table in this folder, and answer from it at once after a restart",
@@ -176,6 +183,14 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         default=DEFAULT_MAX_AGE_SECONDS,
         metavar="DURATION",
         help="the greatest age at which a kept table is used, as Go writes durations (default 24h)",
+    )
+    own.add_argument(
+        "--cache-size",
+        type=_cache_size,
+        default=None,
+        metavar="SIZE",
+        help="the most memory the answer cache takes, for all workers, such as 64M (default: 256 octets for each entry "
+        "of the Corefile's capacities, at least 4M and at most 256M)",
     )
     try:
         flags, extra = _split_arguments(arguments)
@@ -202,50 +217,63 @@ def _worker_count(text: str) -> int:
     return int(text)
 
 
-def _max_age(text: str) -> float:
+def _resync(text: str) -> float:
+    seconds = _duration(text)
+    if seconds and seconds < MIN_RESYNC_SECONDS:
+        least = format_duration(MIN_RESYNC_SECONDS)
+        raise argparse.ArgumentTypeError(f"interval {text}, expected at least {least}, or 0 for never")
+    return seconds
+
+
+def _duration(text: str) -> float:
     try:
-        seconds = parse_duration(text)
+        return parse_duration(text)
     except CorefileError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _max_age(text: str) -> float:
+    seconds = _duration(text)
     if seconds < MIN_MAX_AGE_SECONDS:
         raise argparse.ArgumentTypeError(f"age {text}, expected at least {format_duration(MIN_MAX_AGE_SECONDS)}")
     return seconds
 
 
+def _cache_size(text: str) -> int:
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def _prepare(options: argparse.Namespace) -> Supervisor:
     """Check everything that can be checked, and bind every socket. Raises KdnsError."""
-    text, file_name = _read_corefile(options.conf)
-    surroundings = Surroundings(local_addresses(), options.manifests is not None, dict(os.environ))
-    warn = log.logger().warning
-    blocks = parse(text, file_name, ORDER, os.environ, warn)
-    if not blocks:
-        blocks = parse(default_corefile(options.port, SETUPS), file_name, ORDER, os.environ, warn)
-    built = resolver.build(blocks, surroundings, options.port)
-    state = None
-    if options.state_dir is not None:
-        state = open_state(options.state_dir, options.state_max_age, surroundings, options.manifests)
-    workers = options.workers or usable_cpus()
-    sockets = tuple(bind_listener(listener.host, listener.port, workers) for listener in built.listeners)
+    arguments = Arguments(
+        conf=options.conf,
+        port=options.port,
+        workers=options.workers or usable_cpus(),
+        manifests=options.manifests,
+        state_dir=options.state_dir,
+        state_max_age_seconds=options.state_max_age,
+        cache_size_bytes=options.cache_size,
+        resync_seconds=options.resync,
+    )
+    context, tried = start_up(arguments)
+    surroundings = context.resolver.surroundings
     http = HttpEndpoints(surroundings)
     http.bind()
     if options.manifests == "-":
         _keep_stdin()
-    context = ServerContext(
-        resolver=built,
-        sockets=sockets,
-        workers=workers,
-        counters=CounterTable(workers),
-        epochs=ReaderEpochs(workers + 1),
-        manifests=options.manifests,
-        state=state,
-    )
 
     def on_started() -> None:
         if options.pidfile:
             _write_pidfile(Path(options.pidfile))
         if not options.quiet:
-            for listener in built.listeners:
+            for listener in context.resolver.listeners:
                 print("\n".join(listener.zone_texts))  # noqa: T201
+        if surroundings.reload is not None:
+            log.plugin_logger("reload").info("Running configuration SHA512 = %s", context.corefile.digest)
+        if not options.quiet:
             print(version_text(), flush=True)  # noqa: T201
 
     def on_ended() -> None:
@@ -253,23 +281,8 @@ def _prepare(options: argparse.Namespace) -> Supervisor:
             with suppress(OSError):
                 Path(options.pidfile).unlink()
 
-    return Supervisor(context, http, on_started, on_ended)
-
-
-def _read_corefile(path: str) -> tuple[str, str]:
-    """(text, the name errors cite). Raises StartError."""
-    try:
-        if path == "stdin":
-            return decode(sys.stdin.buffer.read()), "stdin"
-        if path:
-            return decode(Path(path).read_bytes()), path
-        if Path("Corefile").exists():
-            return decode(Path("Corefile").read_bytes()), "Corefile"
-    except OSError as error:
-        verb = "read" if isinstance(error, IsADirectoryError) else "open"
-        reason = os.strerror(error.errno or 0).lower()
-        raise StartError(f"loading Caddyfile via flag: {verb} {path or 'Corefile'}: {reason}") from error
-    return "", "Corefile"
+    reloader = Reloader(arguments, tried, surroundings.metrics)
+    return Supervisor(Processes(Instance(context, Feed(context))), http, on_started, on_ended, reloader)
 
 
 def _keep_stdin() -> None:

@@ -24,7 +24,7 @@ from tests.harness.waiting import wait_until
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = (sys.executable, "-m", "kdns")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "KUBERNETES_SERVICE_HOST": ""}
-VERSION = rf"CoreDNS-1\.14\.7 \(kdns \S+\)\nlinux/\w+, Python {re.escape(sys.version.split()[0])}, uvloop \S+\n"
+VERSION = rf"CoreDNS-1\.14\.7\nlinux/\w+, kdns \S+, Python {re.escape(sys.version.split()[0])}, uvloop \S+\n"
 # Opcode 10 at the root: answered with NOTIMP, and no plugin ever sees it.
 PROBE = bytes.fromhex("1234500000010000000000000000010001")
 CLUSTER = ".:{port} {{\n    errors\n    kubernetes cluster.local\n}}\n"
@@ -121,7 +121,7 @@ def test_help_tells_of_every_flag_and_how_to_begin(word: str, capsys: pytest.Cap
     status, out, err = run([word], capsys)
     assert (status, err) == (0, "")
     coredns = ("-conf", "-dns.port", "-p", "-pidfile", "-plugins", "-version", "-quiet")
-    for flag in (*coredns, "--manifests", "--workers", "--state-dir", "--state-max-age"):
+    for flag in (*coredns, "--manifests", "--workers", "--state-dir", "--state-max-age", "--resync"):
         assert re.search(rf"(?<![\w-]){re.escape(flag)}\b", out), flag
     assert "examples:\n  kdns -conf examples/Corefile" in out
     assert "--manifests -" in out
@@ -176,6 +176,7 @@ def test_defaults():
     options = cli._parse_arguments([])
     assert (options.conf, options.port, options.pidfile, options.quiet) == ("", 53, "", False)
     assert (options.state_dir, options.state_max_age) == (None, 24 * 3600.0)
+    assert options.resync == 300.0
     assert (options.manifests, options.workers, options.version, options.plugins) == (None, None, False, False)
 
 
@@ -200,6 +201,9 @@ def test_defaults():
         (["--state-max-age", "1d"], 'argument --state-max-age: time: unknown unit "d" in duration "1d"'),
         (["--state-max-age=59s"], "argument --state-max-age: age 59s, expected at least 1m0s"),
         (["--state-max-age=-2h"], "argument --state-max-age: age -2h, expected at least 1m0s"),
+        (["--resync", "often"], 'argument --resync: time: invalid duration "often"'),
+        (["--resync=29s"], "argument --resync: interval 29s, expected at least 30s, or 0 for never"),
+        (["--resync=-1m"], "argument --resync: interval -1m, expected at least 30s, or 0 for never"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]):

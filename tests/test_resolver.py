@@ -420,7 +420,7 @@ async def test_a_block_with_several_keys_works_and_flushes_once(monkeypatch: pyt
         return made[-1]
 
     monkeypatch.setitem(SETUPS, "erratic", setup)
-    built = build("a.test b.test:54 {\nerratic\n}\nc.test {\nerratic\nerrors\n}\n")
+    built = build("a.test b.test:54 {\nerratic\n}\nc.test {\nerratic\nwhoami\n}\n")
     assert len(made) == 2
     runs = built.background()
     assert len(runs) == 2

@@ -14,7 +14,7 @@ from bench.peers.nsd import Nsd
 from bench.peers.peer import ADDRESS, ClusterFiles, Peer
 from bench.peers.unbound import Unbound
 
-__all__ = ["ADDRESS", "PEERS", "ClusterFiles", "Kdns", "Knot", "Nsd", "Peer", "parse_peers", "use_binaries"]
+__all__ = ["ADDRESS", "PEERS", "ClusterFiles", "CoreDns", "Kdns", "Knot", "Nsd", "Peer", "parse_peers", "use_binaries"]
 
 PEERS: dict[str, type[Peer]] = {
     peer.name: peer for peer in (Knot, Nsd, Unbound, Bind, Dnsmasq, CoreDns, NodeCache, Kdns)

@@ -6,7 +6,7 @@ from bench.peers.peer import ADDRESS, Peer, first_line
 
 
 class Bind(Peer):
-    """BIND with one thread: the cluster as primary zones, everything else forwarded and kept in its cache."""
+    """BIND with a thread a core: the cluster as primary zones, everything else forwarded and kept in its cache."""
 
     name = "bind"
     program = "named"
@@ -19,7 +19,7 @@ class Bind(Peer):
         return first_line([cls.find(), "-v"])
 
     def command(self) -> list[str]:
-        """`named -f -n 1 -c FILE`."""
+        """`named -g -n N -c FILE`."""
         zones = "".join(
             f'zone "{zone}" {{ type primary; file "{path.resolve()}"; notify no; }};\n'
             for zone, path in self.files.zones.items()
@@ -47,4 +47,4 @@ options {{
 controls {{ }};
 logging {{ category default {{ default_stderr; }}; }};
 {zones}"""
-        return [self.find(), "-g", "-n", "1", "-c", str(self._write("named.conf", config))]
+        return [self.find(), "-g", "-n", str(self.workers), "-c", str(self._write("named.conf", config))]

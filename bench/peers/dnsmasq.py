@@ -15,6 +15,7 @@ class Dnsmasq(Peer):
     package = "apt-get install dnsmasq-base"
     forwards = True
     reads = "hosts"
+    uses_workers = False
 
     @classmethod
     def version(cls) -> str:

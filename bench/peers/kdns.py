@@ -8,11 +8,14 @@ from bench.errors import BenchError, PeerError
 from bench.peers.peer import ADDRESS, Peer, first_line
 
 CLUSTER = """\
-cluster.local in-addr.arpa ip6.arpa {
+cluster.local in-addr.arpa ip6.arpa {{
     errors
-    kubernetes cluster.local in-addr.arpa ip6.arpa
+    kubernetes cluster.local in-addr.arpa ip6.arpa {{
+        ttl {ttl}
+        {endpoint}
+    }}
     loadbalance
-}
+}}
 """
 FORWARD = """\
 . {{
@@ -27,14 +30,14 @@ FORWARD = """\
 
 
 class Kdns(Peer):
-    """kdns from this tree, fed with manifests; `workers` may differ from the one that a core is for."""
+    """kdns from this tree, a worker a core; it reads manifests, or follows an API server where there is one."""
 
     name = "kdns"
     program = "python"
     package = "kdns (pip install -e .)"
-    workers = 1
     forwards = True
     reads = "manifests"
+    ttl = 5  # seconds, of cluster records; a scenario changes it while the server runs
 
     @classmethod
     def find(cls) -> str:
@@ -44,21 +47,27 @@ class Kdns(Peer):
 
     @classmethod
     def version(cls) -> str:
-        """What `kdns -version` prints first."""
-        command = [sys.executable, "-m", "kdns", "-version"]
+        """kdns's own version; what `kdns -version` prints first is the one of CoreDNS that it answers as."""
         try:
-            return first_line(command)
+            first_line([sys.executable, "-m", "kdns", "-version"])
+            return first_line([sys.executable, "-c", "import kdns; print('kdns', kdns.__version__)"])
         except BenchError as error:
             raise PeerError(f"{cls.name}: cannot be run here ({error}); `make build` builds it") from error
 
     def command(self) -> list[str]:
         """`python -m kdns -conf FILE ...`."""
-        upstream = self.files.upstream_port
-        corefile = CLUSTER if upstream is None else FORWARD.format(upstream=f"{ADDRESS}:{upstream}")
+        manifests: tuple[str, ...] = ()
+        if self.files.upstream_port is not None:
+            corefile = FORWARD.format(upstream=f"{ADDRESS}:{self.files.upstream_port}")
+        else:
+            follows = self.files.api_port is not None
+            endpoint = f"endpoint http://{ADDRESS}:{self.files.api_port}" if follows else ""
+            corefile = CLUSTER.format(ttl=self.ttl, endpoint=endpoint)
+            manifests = () if follows else ("--manifests", str(self.files.manifests.resolve()))
         return [
             *(sys.executable, "-m", "kdns"),
             *("-conf", str(self._write("Corefile", corefile))),
             *("-dns.port", str(self.port)),
-            *(("--manifests", str(self.files.manifests.resolve())) if upstream is None else ()),
+            *manifests,
             *("--workers", str(self.workers)),
         ]

@@ -6,7 +6,7 @@ from bench.peers.peer import ADDRESS, Peer, first_line
 
 
 class Knot(Peer):
-    """Knot DNS with one UDP and one TCP worker; zone files only, no journal."""
+    """Knot DNS with a UDP and a TCP worker a core; zone files only, no journal."""
 
     name = "knot"
     program = "knotd"
@@ -27,8 +27,8 @@ server:
     rundir: "{self.folder}"
     pidfile: "{self.folder}/knot.pid"
     listen: {ADDRESS}@{self.port}
-    udp-workers: 1
-    tcp-workers: 1
+    udp-workers: {self.workers}
+    tcp-workers: {self.workers}
     background-workers: 1
 log:
   - target: stderr

@@ -6,7 +6,7 @@ from bench.peers.peer import ADDRESS, Peer, first_line
 
 
 class Nsd(Peer):
-    """NSD with one server process; zone files only, no database."""
+    """NSD with a server process a core; zone files only, no database."""
 
     name = "nsd"
     program = "nsd"
@@ -24,7 +24,8 @@ class Nsd(Peer):
         config = f"""\
 server:
     ip-address: {ADDRESS}@{self.port}
-    server-count: 1
+    reuseport: {"yes" if self.workers > 1 else "no"}
+    server-count: {self.workers}
     tcp-count: 200
     username: ""
     chroot: ""

@@ -1,7 +1,7 @@
-"""The servers that are measured: how each is configured for one core, started, and found ready.
+"""The servers that are measured: how each is configured for its cores, started, and found ready.
 
-Each gets the same names, the tuning its own documentation recommends for one core, a port of its own on 127.0.0.1, and
-one core, which everything it starts inherits. Rate limiting is off.
+Each gets the same names, the tuning its own documentation recommends for so many cores, a port of its own on 127.0.0.1,
+and the same cores, which everything it starts inherits. Rate limiting is off.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import shutil
 import subprocess
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import BenchError, PeerError
-from bench.processes import free_port, process_title, process_tree, spawn, stop
+from bench.processes import ProcessStat, free_port, pin_tree, process_title, process_tree, spawn, stop
 
 ADDRESS = "127.0.0.1"
 START_SECONDS = 60.0  # for a server to answer from the whole cluster
@@ -32,16 +32,30 @@ class ClusterFiles:
     zones: dict[str, Path]
     hosts: Path | None = None  # addresses and names, as /etc/hosts writes them
     upstream_port: int | None = None  # on ADDRESS; None: nobody forwards anything
+    api_port: int | None = None  # on ADDRESS, of an API server to follow; None: none is there yet
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What it took a server to come up: until its first right answers, of the whole cluster."""
+
+    wall_seconds: float
+    cpu_seconds: float
 
 
 class Peer(ABC):
     """A server under measurement; `port` is where it answers once started."""
 
     name: str
+    address = ADDRESS
     program: str
     package: str  # how to get the program where it is missing
     forwards = False  # it can ask an upstream server, and keep what that answers
     reads = "zones"  # of ClusterFiles, what it gets the cluster from
+    workers = 1  # cores that it is configured for
+    uses_workers = True  # it can use more than one
+    start_seconds = START_SECONDS
+    started: Start | None = None
     binary: str | None = None  # the program's path, where it is not to be searched for
 
     def __init__(self, folder: Path, files: ClusterFiles) -> None:
@@ -65,6 +79,15 @@ class Peer(ABC):
         return path
 
     @classmethod
+    def is_installed(cls) -> bool:
+        """Whether the program is there."""
+        try:
+            cls.find()
+        except BenchError:
+            return False
+        return True
+
+    @classmethod
     @abstractmethod
     def version(cls) -> str:
         """The program's version, as it prints it."""
@@ -73,21 +96,31 @@ class Peer(ABC):
     def command(self) -> list[str]:
         """Write the configuration; returns the command that serves it."""
 
-    def start(self, core: int | None, check: Callable[[int], None]) -> None:
-        """Start the server on `core` and wait until `check` of its port raises no PeerError; raises the last one."""
-        self._process = spawn(self.command(), core, self.folder / "log")
-        deadline = time.monotonic() + START_SECONDS
+    def start(self, cores: Collection[int], check: Callable[[int], None]) -> None:
+        """Start the server on `cores` and wait until `check` of its port raises no PeerError; raises the last one."""
+        began = time.monotonic()
+        self._process = spawn(self.command(), cores, self.folder / "log")
+        deadline = began + self.start_seconds
         while True:
             self.check_running()
             try:
                 check(self.port)
             except PeerError as error:
                 if time.monotonic() > deadline:
-                    waited = f"{self.name}: no right answer within {START_SECONDS:.0f} s"
+                    waited = f"{self.name}: no right answer within {self.start_seconds:.0f} s"
                     raise PeerError(f"{waited}: {error}{self._last_words()}") from error
                 time.sleep(POLL_SECONDS)
             else:
+                self.started = Start(time.monotonic() - began, sum(stat.total for stat in self.tree().values()))
                 return
+
+    def pin(self, cores: Collection[int]) -> None:
+        """Bind every thread of the server to `cores`."""
+        pin_tree(self.pid, cores)
+
+    def tree(self) -> dict[int, ProcessStat]:
+        """Its processes now, with the CPU time each has used."""
+        return process_tree(self.pid)
 
     def is_running(self) -> bool:
         """Whether the server's first process lives."""

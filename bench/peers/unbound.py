@@ -6,7 +6,7 @@ from bench.peers.peer import ADDRESS, Peer, first_line
 
 
 class Unbound(Peer):
-    """Unbound with one thread: the cluster as authoritative zones, everything else forwarded and kept in its cache."""
+    """Unbound with a thread a core: the cluster as authoritative zones, all else forwarded and kept in its cache."""
 
     name = "unbound"
     program = "unbound"
@@ -34,7 +34,7 @@ class Unbound(Peer):
         config = f"""\
 server:
     interface: {ADDRESS}@{self.port}
-    num-threads: 1
+    num-threads: {self.workers}
     so-reuseport: yes
     outgoing-range: 8192
     incoming-num-tcp: 200

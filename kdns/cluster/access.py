@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 DEFAULT_STARTUP_TIMEOUT = 5.0  # seconds, as CoreDNS
+DEFAULT_RESYNC_SECONDS = 300.0  # between comparisons of what is served with what the API server has
+MIN_RESYNC_SECONDS = 30.0  # each is a list of all metadata
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from kdns.cluster.zones import DNS, DNS_VERSION, NS_DNS, Zone
 from kdns.dns.rrset import Answer, Node
 
 DNS_SCHEMA_VERSION = b"1.1.0"  # of the Kubernetes DNS specification
-DNS_VERSION_TTL = 28_800  # seconds, whatever `ttl` says (CoreDNS)
 
 
 class NameServer(NamedTuple):
@@ -22,13 +21,13 @@ class NameServer(NamedTuple):
     address: bytes
 
 
-def fixed_nodes(zone: Zone) -> list[Node]:
+def fixed_nodes(zone: Zone, version_ttl: int) -> list[Node]:
     """The nodes that are there whatever the cluster holds."""
     version = bytes([len(DNS_SCHEMA_VERSION)]) + DNS_SCHEMA_VERSION
     return [
         Node(zone.svc, ()),
         Node(zone.pod, ()),
-        Node(DNS_VERSION + zone.name, (Answer(records.TXT, DNS_VERSION_TTL, (version,)),)),
+        Node(DNS_VERSION + zone.name, (Answer(records.TXT, version_ttl, (version,)),)),
         Node(DNS + zone.name, ()),
     ]
 

@@ -13,11 +13,13 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from kdns import log
 from kdns.cluster.access import ApiAccess
 from kdns.cluster.api_errors import ApiError, ErrorKind
 from kdns.cluster.connection import SERVICE_ACCOUNT, Connection, ConnectionSource, bearer, check_url, simple_source
+from kdns.cluster.telemetry import Telemetry
 from kdns.cluster.throttle import Throttle
 from kdns.cluster.transport import LineStream, Transport
 from kdns.errors import ClusterError
@@ -27,7 +29,7 @@ DEFAULT_TIMEOUT_SECONDS = 60.0  # of a request that is no watch
 
 _LOG = log.plugin_logger("kubernetes")
 
-Observe = Callable[[str, float], None]
+METHOD = "GET"  # all that is ever asked
 T = TypeVar("T")
 
 
@@ -40,13 +42,13 @@ class ApiClient:
         connection: Connection,
         throttle: Throttle,
         clock: Callable[[], float],
-        observe: Observe,
+        telemetry: Telemetry | None,
     ) -> None:
         self._source = source
-        self._transport = Transport(connection)
+        self._transport = Transport(connection, self._observe, clock)
         self._throttle = throttle
         self._clock = clock
-        self._observe = observe
+        self._telemetry = telemetry
         self._read_at = clock()
         self._refreshing = asyncio.Lock()
         self._trouble = ""  # of the last refresh
@@ -57,18 +59,15 @@ class ApiClient:
         access: ApiAccess,
         environ: Mapping[str, str],
         clock: Callable[[], float],
-        observe: Observe = lambda result, seconds: None,
+        telemetry: Telemetry | None = None,
         service_account: Path = SERVICE_ACCOUNT,
     ) -> ApiClient:
-        """Find out how to reach the server; it is not asked anything yet. Raises ClusterError.
-
-        `observe` is told of each request: "ok" or the kind of failure, and the seconds until its reply.
-        """
+        """Find out how to reach the server; it is not asked anything yet. Raises ClusterError."""
         source = simple_source(access, environ, service_account)
         if source is None:
             source = _KubeconfigSource(access.kubeconfig or environ["KUBECONFIG"], access.context)
         throttle = Throttle(access.qps, access.burst, access.max_inflight, clock)
-        return cls(source, await source.load(), throttle, clock, observe)
+        return cls(source, await source.load(), throttle, clock, telemetry)
 
     @property
     def url(self) -> str:
@@ -80,6 +79,17 @@ class ApiClient:
     ) -> bytes:
         """The body of a JSON reply. Raises ApiError."""
         return await self._ask(lambda: self._transport.get(path, parameters, timeout_seconds))
+
+    async def download(
+        self,
+        path: str,
+        parameters: Mapping[str, str],
+        accept: str,
+        take: Callable[[bytes], None],
+        timeout_seconds: float,
+    ) -> None:
+        """Give a JSON reply to `take` as it comes. Raises ApiError."""
+        await self._ask(lambda: self._transport.download(path, parameters, accept, take, timeout_seconds))
 
     @asynccontextmanager
     async def stream(self, path: str, parameters: Mapping[str, str]) -> AsyncIterator[LineStream]:
@@ -106,15 +116,20 @@ class ApiClient:
         return await self._try(request)
 
     async def _try(self, request: Callable[[], Awaitable[T]]) -> T:
+        waiting = self._clock()
         async with self._throttle.admitted():
-            started = self._clock()
-            try:
-                answer = await request()
-            except ApiError as error:
-                self._observe(error.kind.value, self._clock() - started)
-                raise
-            self._observe("ok", self._clock() - started)
-            return answer
+            if self._telemetry is not None and self._throttle.is_limited:
+                self._telemetry.rate_limiter_duration.observe(self._clock() - waiting, (METHOD, self._host))
+            return await request()
+
+    @property
+    def _host(self) -> str:
+        return urlsplit(self.url).netloc
+
+    def _observe(self, code: str, seconds: float) -> None:
+        if self._telemetry is not None:
+            self._telemetry.request_duration.observe(seconds, (METHOD, self._host))
+            self._telemetry.requests.add(1, (code, METHOD, self._host))
 
     async def _refresh(self, is_refused: bool = False) -> bool:
         """Read the connection again; whether it has changed. What cannot be read leaves the old one in use."""

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from random import Random
 
-from kdns.cluster import aliases, apex, endpoints, owners, records, reverse, services
+from kdns.cluster import aliases, apex, endpoints, notes, owners, records, reverse, services
+from kdns.cluster.changes import ServiceKey
 from kdns.cluster.endpoints import SliceCache, SliceEntry, SliceRecords
 from kdns.cluster.objects import Service, ServiceType
 from kdns.cluster.state import ClusterState
+from kdns.cluster.unlisted import Unlisted
 from kdns.cluster.view import PodMode, View
 from kdns.cluster.zones import NS_DNS, Zone, service_suffix
 from kdns.dns import names
@@ -30,6 +32,7 @@ class Evaluator:
         self._random = random
         self._ttl = view.ttl
         self._primary = next((zone for zone in zones if not zone.is_reverse), None)
+        self.unlisted = Unlisted.NOTHING  # what of the cluster is not in the state yet
         self.slices = SliceCache(imported=False, pod_names=view.endpoint_pod_names)
         self.imported_slices = SliceCache(imported=True, pod_names=view.endpoint_pod_names)
 
@@ -52,6 +55,8 @@ class Evaluator:
         owner = service_suffix(namespace, name, zone)
         if service is None or not owner:
             return []
+        if self.unlisted and self._is_undecided(service, owner, zone):
+            return [Node(owner, ())]
         if service.type is ServiceType.CLUSTER_IP:
             nodes = services.cluster_ip_nodes(service, owner, self._ttl, zone.imported)
             if not nodes and any(part.endpoints for part in slices):
@@ -115,6 +120,8 @@ class Evaluator:
 
     def pointer(self, address: bytes) -> Answer | None:
         """The PTR answer of an address: the Service that owns it, else every endpoint that has it."""
+        if not self.knows_pointers:
+            return None
         owned = [key for key in self._state.by_cluster_ip.get(address, ()) if self.shows_pointers(key[0])]
         if owned:
             targets = [self.pointer_suffix(*min(owned))]
@@ -140,6 +147,11 @@ class Evaluator:
         As in CoreDNS, hidden namespaces do have them, unless they are hidden by the `namespaces` option.
         """
         return not self._view.namespaces or self._state.is_exposed(namespace)
+
+    @property
+    def knows_pointers(self) -> bool:
+        """Whether PTR answers can be told: an endpoint's address may be a Service's own."""
+        return not self.unlisted & Unlisted.SERVICES
 
     def look_up(self, name: bytes, zone: Zone) -> Node | bytes | None:
         """What a name of a zone of Services answers, in any of its spellings: its node, or the name it stands for."""
@@ -183,7 +195,33 @@ class Evaluator:
         service = half.services.get(name)
         if service is None or not self._view.ignore_empty_service or service.type is not ServiceType.CLUSTER_IP:
             return service
+        if self.unlisted & Unlisted.ENDPOINT_SLICES:
+            return service
         return service if has_endpoints(half.entries(name)) else None
+
+    def _is_undecided(self, service: Service, owner: bytes, zone: Zone) -> bool:
+        """Whether what a Service answers depends on objects that have not been listed."""
+        waits_for_slices = bool(self.unlisted & Unlisted.ENDPOINT_SLICES)
+        if service.type is ServiceType.HEADLESS:
+            return waits_for_slices
+        if service.type is ServiceType.CLUSTER_IP:
+            may_be_hidden = self._view.ignore_empty_service
+            return waits_for_slices and (may_be_hidden or (zone.imported and not service.ports))
+        target = self._alias_target(service.namespace, service.name)
+        if target is None or not (waits_for_slices or self.unlisted & Unlisted.PODS):
+            return False
+        chain = aliases.follow(owner, target, zone.name, self._ttl, lambda found: self.look_up(found, zone))
+        return chain is not None and not chain.leaves_zone
+
+    def transfer_note(self, key: ServiceKey) -> Node:
+        """What a zone transfer says of a Service; `ignore empty_service` has no part in that (CoreDNS)."""
+        owner = notes.service_owner(*key)
+        half = self._state.half(key.imported, key.namespace)
+        service = half.services.get(key.name) if self._state.is_exposed(key.namespace) else None
+        target = None if key.imported else self._alias_target(key.namespace, key.name)
+        return notes.service_node(
+            owner, service, target or b"", half.entries(key.name), self._view.endpoint_pod_names
+        )  # fmt: skip
 
     def _alias_target(self, namespace: str, name: str) -> bytes | None:
         half = self._state.half(False, namespace)
@@ -193,7 +231,7 @@ class Evaluator:
     def _name_servers(self, zone: Zone) -> list[apex.NameServer]:
         """This DNS service by name and address: the Services whose slices hold an address of this server."""
         entries = [entry for address in self._view.local_addresses for entry in self._state.holders(address)]
-        if not entries:
+        if not entries or self.unlisted & Unlisted.SERVICES:
             return apex.fallback_name_servers(zone, self._view.local_addresses)
         found = []
         for entry in entries:

@@ -61,7 +61,7 @@ class _FullBuild:
         """The nodes, in portions."""
         for zone in self._zones:
             yield self._evaluator.apex_nodes(zone)
-            yield zone.own(apex.fixed_nodes(zone))
+            yield zone.own(apex.fixed_nodes(zone, self._view.version_ttl))
         for namespace, space in self._state.spaces.items():
             yield self._namespace_block(namespace, space)
             for imported in (False, True):
@@ -93,7 +93,8 @@ class _FullBuild:
             made += self._evaluator.endpoint_nodes(namespace, name, slices, zone)
             nodes += zone.own(made)
         suffix = self._evaluator.pointer_suffix(namespace, name)
-        if not imported and name and suffix and self._evaluator.shows_pointers(namespace):
+        has_pointers = self._evaluator.knows_pointers and self._evaluator.shows_pointers(namespace)
+        if not imported and name and suffix and has_pointers:
             if name in half.services:
                 self._add_own_pointers(nodes, half.services[name], suffix)
             for entry, part in zip(entries, slices, strict=True):

@@ -13,6 +13,7 @@ import msgspec
 
 from kdns.cluster.api_errors import ApiError, ErrorKind
 from kdns.cluster.resources import Resource
+from kdns.cluster.watching import Key, identify
 
 MAX_PAGE_OBJECTS = 500  # as client-go
 FIRST_PAGE_OBJECTS = 100  # until it is known how large the objects are
@@ -79,7 +80,29 @@ async def list_all(client: Getter, resource: Resource, take: Callable[[bytes], N
 
 async def current_version(client: Getter, resource: Resource, timeout_seconds: float) -> str:
     """The version the server is at: that of a list of one object. Raises ApiError."""
-    body = await client.get(resource.path, resource.selection | {"limit": "1"}, timeout_seconds)
+    return version_of(await client.get(resource.path, resource.selection | {"limit": "1"}, timeout_seconds))
+
+
+async def get_one(client: Getter, resource: Resource, key: Key, timeout_seconds: float) -> tuple[str, bytes] | None:
+    """The stamp and the text of an object, None where there is none. Raises ApiError.
+
+    It is listed, by its name: so no more has to be permitted than is needed anyway.
+    """
+    namespace, name = key
+    parameters = dict(resource.selection)
+    fields = [*filter(None, [parameters.get("fieldSelector")]), f"metadata.name={name}"]
+    parameters["fieldSelector"] = ",".join(fields)
+    page = _decode(await client.get(resource.path_in(namespace), parameters, timeout_seconds))
+    _version(page)
+    for item in page.items or ():
+        found = identify(resource.kind, bytes(item))
+        if found.key == key:
+            return found.stamp, bytes(item)
+    return None
+
+
+def version_of(body: bytes) -> str:
+    """The version of a list, its items disregarded. Raises ApiError."""
     try:
         return _version(_HEAD.decode(body))
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from msgspec import structs
+
 from kdns.cluster.cuts import quote
 from kdns.cluster.documents import read_documents, read_item
 from kdns.cluster.objects import Event, Kind, Service, ServiceType
@@ -135,6 +137,8 @@ def _take(content: Content, kind: Kind, raw: Any, place: str, before: Mapping[Ke
         )
     if key in content.objects:
         content.problems.append(f"{place}: {key}: is in {content.objects[key].place} already; the later one counts")
+    if not needs.external_addresses and isinstance(event.object, Service) and event.object.external_addresses:
+        event = event._replace(object=structs.replace(event.object, external_addresses=()))
     if not needs.labels:
         event = event._replace(labels=NO_LABELS)
     content.objects[key] = Held(event, workload, place)

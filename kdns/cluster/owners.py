@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterable
 from struct import unpack
 
+from kdns.cluster.cuts import parse_address
 from kdns.cluster.objects import Endpoint
 from kdns.dns import names
 
 MAX_POD_NAME = 63  # octets; a longer targetRef.name gives way to the address (CoreDNS `endpoint_pod_names`)
-MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, IPv4 addresses written as IPv6
 
 _LENGTHS = [bytes([n]) for n in range(names.MAX_LABEL + 1)]
 _OCTETS = [str(n).encode() for n in range(256)]
@@ -81,14 +81,10 @@ def pod_address(text: str) -> bytes | None:
     Three dashes, none beside another, are an IPv4 address; anything else must be an IPv6 address, of which
     ::ffff:0:0/96 count as IPv4.
     """
-    if text.count("-") == 3 and "--" not in text:
-        return names.pack_address(text.replace("-", "."))
-    if "." in text or ":" in text:  # `10.0.0.1` and `fd00::1` are addresses, but not spelled with dashes
+    is_ipv4 = text.count("-") == 3 and "--" not in text
+    if not is_ipv4 and ("." in text or ":" in text):  # `10.0.0.1` and `fd00::1` are addresses, but not spelled so
         return None
-    address = names.pack_address(text.replace("-", ":"))
-    if address is not None and address.startswith(MAPPED):
-        return address[len(MAPPED) :]
-    return address
+    return parse_address(text.replace("-", "." if is_ipv4 else ":"))
 
 
 def _dashed_ipv6(address: bytes) -> str:

@@ -54,6 +54,7 @@ class Cause(Enum):
     REGRESSED = "regressed"
     CONFIRM = "confirm"
     FUTILE = "futile"  # the watch fails at its version again and again
+    RESYNC = "resync"  # a comparison found too much that differs
 
 
 class Lines(Protocol):
@@ -117,6 +118,24 @@ class Reflector:
         self._is_confirming = False
         self._missed_ends = 0  # of streamed lists
         self._futile_watches = 0  # in a row
+        self._watched: Lines | None = None
+        self._demand: Cause | None = None  # why everything is to be listed once the watch has ended
+
+    @property
+    def is_watching(self) -> bool:
+        """Whether changes are being told of."""
+        return self._watched is not None
+
+    @property
+    def newest(self) -> str:
+        """The highest version seen in this history."""
+        return self._newest
+
+    def list_again(self, is_regressed: bool) -> None:
+        """End the watch and list everything; `is_regressed` says that the server has gone back in time."""
+        self._demand = Cause.REGRESSED if is_regressed else Cause.RESYNC
+        if self._watched is not None:
+            self._watched.abort()
 
     async def run(self) -> None:
         """Follow the resource until cancelled."""
@@ -130,6 +149,11 @@ class Reflector:
     # One step of following: each ends, by itself or by an error.
 
     async def _advance(self) -> None:
+        if self._demand is not None:
+            if self._demand is Cause.REGRESSED:
+                self._replica.distrust()
+            self._forget_version(self._demand)
+            self._demand = None
         if self._version:
             await self._resume()
             return
@@ -161,7 +185,8 @@ class Reflector:
         listed: dict[Key, Listed] = {}
 
         def take(text: bytes) -> None:
-            self._replica.collect(listed, *watching.identify(self._resource.kind, text), text)
+            found = watching.identify(self._resource.kind, text)
+            self._replica.collect(listed, found.key, found.stamp, text)
 
         version = await listing.list_all(self._client, self._resource, take, self._list_seconds)
         self._note_answer()
@@ -206,7 +231,7 @@ class Reflector:
                 if found.change is Change.INITIAL_END:
                     return listed, found.version, lines[index + 1 :]
                 if found.change is Change.PUT:
-                    self._replica.collect(listed, found.key, found.version, found.text)
+                    self._replica.collect(listed, found.key, found.stamp, found.text)
                 elif found.change is Change.DELETE and found.key is not None:
                     listed.pop(found.key, None)
             now = self._clock()
@@ -267,6 +292,7 @@ class Reflector:
         )
         guarding = asyncio.create_task(watchdog.run())
         guarding.add_done_callback(lambda _: stream.abort())  # without it the watch could die unseen
+        self._watched = stream
         try:
             await self._apply_all(stream, lines, watchdog)
         except ApiError as error:
@@ -275,13 +301,15 @@ class Reflector:
                 raise
             self._tally.errors[error.kind.value] += 1
         finally:
+            self._watched = None
             guarding.cancel()
             await asyncio.wait([guarding])
             if not guarding.cancelled():
                 guarding.result()
             self._tally.malformed += stream.oversize
             self._replica.flush()
-        if version == self._version and self._clock() - started_at < SHORT_WATCH_SECONDS:
+        is_short = version == self._version and self._clock() - started_at < SHORT_WATCH_SECONDS
+        if is_short and self._demand is None:
             raise ApiError(ErrorKind.SHORT_WATCH, "the watch ended as soon as it was open")
 
     async def _apply_all(self, stream: Lines, lines: list[bytes] | None, watchdog: Watchdog) -> None:
@@ -370,8 +398,8 @@ class Reflector:
             case ErrorKind.INVALID if self._version:
                 self._forget_version(Cause.FUTILE)
         if error.kind.is_refusal:
-            self._tally.is_refused = True
             self._complain(self._refusal(error))
+            self._replica.note_refusal()
         elif error.kind is not ErrorKind.SHORT_WATCH:
             self._complain(str(error))
         return self._backoff.next_delay()

@@ -30,6 +30,11 @@ class Resource:
         root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
         return f"{root}/{self.plural}"
 
+    def path_in(self, namespace: str) -> str:
+        """The list of one namespace; of all where there is none."""
+        root, _, plural = self.path.rpartition("/")
+        return f"{root}/namespaces/{namespace}/{plural}" if namespace else self.path
+
     @property
     def selection(self) -> dict[str, str]:
         """The parameters that say which objects."""

@@ -88,6 +88,7 @@ class ClusterState:
     def __init__(self) -> None:
         self.spaces: dict[str, Space] = {}
         self.by_cluster_ip: dict[bytes, tuple[tuple[str, str], ...]] = {}  # Services (namespace, name)
+        self.clients: dict[bytes, tuple[str, ...]] = {}  # namespaces of the Pods that have an address, where wanted
         self.by_endpoint: dict[bytes, Holders] = {}  # slices of Services, or of nothing
 
     def space(self, namespace: str) -> Space:
@@ -127,6 +128,18 @@ class ClusterState:
                 del self.by_cluster_ip[address]
         for address in set(new):
             self.by_cluster_ip[address] = (*self.by_cluster_ip.get(address, ()), key)
+
+    def index_client(self, namespace: str, old: bytes | None, new: bytes | None) -> None:
+        """Follow a Pod from its old address to its new one."""
+        if old is not None:
+            left = list(self.clients[old])
+            left.remove(namespace)
+            if left:
+                self.clients[old] = tuple(left)
+            else:
+                del self.clients[old]
+        if new is not None:
+            self.clients[new] = (*self.clients.get(new, ()), namespace)
 
     def index_endpoints(self, entry: SliceEntry, old: set[bytes], new: set[bytes]) -> None:
         """Follow a slice from its old addresses to its new ones."""

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import random as random_module
 from collections.abc import Callable, Iterator
+from itertools import chain
+
+from msgspec import structs
 
 from kdns.cluster import endpoints, full, owners, reverse
 from kdns.cluster.changes import Changes, ServiceChange, ServiceKey
 from kdns.cluster.evaluation import Evaluator
+from kdns.cluster.external import ExternalNames
+from kdns.cluster.notes import client_node
 from kdns.cluster.objects import (
     ClusterObject,
     EndpointSlice,
@@ -26,6 +31,7 @@ from kdns.cluster.objects import (
 from kdns.cluster.selectors import Selector
 from kdns.cluster.state import ClusterState
 from kdns.cluster.tracking import TrackedState
+from kdns.cluster.unlisted import Unlisted
 from kdns.cluster.view import PodMode, View
 from kdns.cluster.zones import Zone, service_suffix, standing_names
 from kdns.dns import names
@@ -38,6 +44,7 @@ class Store:
     def __init__(self, view: View, clock: Callable[[], float], random: random_module.Random | None = None) -> None:
         self.serial = 0  # of the zones' SOA records: when something in them last changed, in Unix seconds
         self.multicluster_serial = 0
+        self.external_serial = 0
         self._view = view
         self._clock = clock
         self._zones = [Zone(name, view) for name in dict.fromkeys(view.zones)]
@@ -47,6 +54,26 @@ class Store:
         self._state = ClusterState()
         self._evaluator = Evaluator(view, self._state, self._zones, random or random_module.Random())  # noqa: S311
         self._tracked = TrackedState(view, self._zones, self._state, self._evaluator)
+        self._external: ExternalNames | None = None
+        if view.external is not None:
+            self._external = ExternalNames(
+                view,
+                view.external,
+                self._state,
+                self._evaluator.slices,
+                random or random_module.Random(),  # noqa: S311
+            )
+
+    @property
+    def unlisted(self) -> Unlisted:
+        """What has not been listed yet: names that depend on it are held back. To be set before `all_nodes`."""
+        return self._evaluator.unlisted
+
+    @unlisted.setter
+    def unlisted(self, kinds: Unlisted) -> None:
+        self._evaluator.unlisted = kinds
+        if self._external is not None:
+            self._external.unlisted = kinds
 
     def apply(self, event: Event) -> None:
         """Take in that an object is now so, or gone. What the view does not select is gone; repetition is harmless."""
@@ -62,6 +89,11 @@ class Store:
                 self._apply_slice(event, wanted if isinstance(wanted, EndpointSlice) else None)
             case Kind.POD:
                 self._apply_pod(event, wanted if isinstance(wanted, Pod) else None)
+
+    def service_type(self, namespace: str, name: str) -> ServiceType | None:
+        """The type of a Service; None where there is none."""
+        service = self._state.half(False, namespace).services.get(name)
+        return None if service is None else service.type
 
     def take_changes(self) -> list[Node]:
         """The nodes that changed since the last call, or may have: first those gone, then those that lost endpoints.
@@ -81,15 +113,19 @@ class Store:
             if found[owner].answers is None:
                 found[owner] = Node(owner, ())
         gone = [node for node in found.values() if node.answers is None]
-        return gone + [node for node in found.values() if node.answers is not None]
+        made = [node for node in found.values() if node.answers is not None]
+        others = self._external.changed_nodes(changes) if self._external is not None else []
+        return [*gone, *made, *self._changed_notes(changes), *others]
 
     def all_nodes(self) -> Iterator[Node]:
         """Every node, for a full build, changes not taken yet among them. To be read before the next `apply`."""
         self._tracked.take_changes()
         self._tracked.reverse.take_changed()
-        return full.every_node(
+        nodes = full.every_node(
             self._view, self._zones, self._standing, self._state, self._evaluator, self._tracked.reverse
         )
+        others = self._external.all_nodes() if self._external is not None else ()
+        return chain(nodes, self._all_notes(), others)
 
     def _selects(self, event: Event, found: ClusterObject) -> bool:
         """Whether the view wants an object: by its labels, and by having a name that can be one in DNS."""
@@ -110,7 +146,14 @@ class Store:
         return wanted and bool(owners.label(event.namespace)) and _matches(selector, event)
 
     def _apply_service(self, event: Event, new: Service | None) -> None:
-        old = self._tracked.put_service(ServiceKey(False, event.namespace, event.name), new)
+        if new is not None and new.external_addresses and self._external is None:
+            new = structs.replace(new, external_addresses=())
+        key = ServiceKey(False, event.namespace, event.name)
+        old = self._tracked.put_service(key, new)
+        if self._external is not None and old != new:
+            self._external.put_service(key, old, new)
+            if (old and old.external_addresses) or (new and new.external_addresses):
+                self.external_serial = int(self._clock())
         if _came_or_went(old, new) or (
             old and new and (old.external_name != new.external_name or old.ports != new.ports)
         ):
@@ -133,6 +176,8 @@ class Store:
             old = self._tracked.put_slice(False, event.namespace, event.name, new, service)
             if _came_or_went(old, new) or (old and new and self._differ(old, new)):
                 self.serial = int(self._clock())
+                if self._view.external is not None and self._view.external.headless:
+                    self.external_serial = self.serial
         if self._view.multicluster:
             if new is not None and not owners.label(new.service_import):
                 new = None
@@ -183,6 +228,26 @@ class Store:
             made += [Node(owner, None) for owner in expected if len(owner) <= names.MAX_NAME]
             nodes += zone.own(made)
         return nodes
+
+    def _changed_notes(self, changes: Changes) -> list[Node]:
+        """What workers must know besides names, as far as it changed."""
+        nodes = []
+        if self._view.transfers:
+            nodes += [self._evaluator.transfer_note(key) for key in changes.services]
+        if self._view.clients:
+            clients = self._state.clients
+            nodes += [client_node(address, min(clients.get(address, ("",)))) for _, address in changes.pods]
+        return nodes
+
+    def _all_notes(self) -> Iterator[Node]:
+        if self._view.transfers:
+            for namespace, space in self._state.spaces.items():
+                for imported in (False, True) if space.is_exposed else ():
+                    for name in space.half(imported).services:
+                        yield self._evaluator.transfer_note(ServiceKey(imported, namespace, name))
+        if self._view.clients:
+            for address, namespaces in self._state.clients.items():
+                yield client_node(address, min(namespaces))
 
     def _other_changes(self, changes: Changes) -> list[Node]:
         """The nodes that changed and belong to no Service."""

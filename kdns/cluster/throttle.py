@@ -20,6 +20,11 @@ class Throttle:
         self._filled_at = clock()
         self._places = asyncio.Semaphore(max_inflight) if max_inflight else None
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is any limit."""
+        return bool(self._qps) or self._places is not None
+
     @asynccontextmanager
     async def admitted(self) -> AsyncIterator[None]:
         """Wait for a turn; the block is the time the request counts as under way."""

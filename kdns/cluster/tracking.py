@@ -112,6 +112,8 @@ class TrackedState:
             if self.changes is not None:
                 self.changes.pods.update((namespace, pod.address) for pod in (old, new) if pod)
             space.put_pod(name, new)
+            if self._view.clients:
+                self._state.index_client(namespace, old.address if old else None, new.address if new else None)
         self._state.drop_if_empty(namespace)
         return old
 
@@ -154,6 +156,8 @@ class TrackedState:
         if service is None:
             return
         slices = [entry.slice for entry in half.entries(key.name)]
+        if service.external_addresses:
+            change.stale |= port_plan((service.ports or NO_PORTS,)).prefixes
         if service.type is ServiceType.CLUSTER_IP:
             change.stale |= port_plan((service.ports or NO_PORTS,)).prefixes
         elif service.type is ServiceType.HEADLESS and self._view.zonal and not key.imported:
@@ -180,6 +184,8 @@ class TrackedState:
         change = changes.service(key)
         if old is None or new is None or ServiceType.EXTERNAL_NAME in (old.type, new.type):
             change.all_endpoints = True
+        elif bool(old.external_addresses) != bool(new.external_addresses):
+            change.all_endpoints = True  # only Services without external addresses show their endpoints outside
         before, after = set(old.addresses if old else ()), set(new.addresses if new else ())
         change.lost_endpoints |= not before <= after
         if not key.imported:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,7 +28,11 @@ KEEPALIVE_INTERVAL_SECONDS = 5
 KEEPALIVE_PROBES = 3
 USER_TIMEOUT_MS = 30_000  # octets of ours without acknowledgement
 
+FAILED = "<error>"  # in place of a status: there was no reply (client-go)
 HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "kdns"}
+
+
+Observe = Callable[[str, float], None]  # the status of a reply, and the seconds until it came
 
 
 class LineStream:
@@ -65,8 +70,15 @@ class LineStream:
 class Transport:
     """Requests on behalf of one connection at a time; what is open stays open when it is replaced."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        observe: Observe = lambda code, seconds: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._connection = connection
+        self._observe = observe
+        self._clock = clock
         self._ssl = connection.ssl_context()
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, socket_factory=_make_socket),
@@ -93,9 +105,25 @@ class Transport:
         """The body of a reply 200 in JSON. Raises ApiError."""
         timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=CONNECT_SECONDS)
         with _translated("no reply"):
-            async with self._request(path, parameters, timeout) as response:
+            async with await self._request(path, parameters, timeout) as response:
                 await _check(response)
                 return await _read_body(response, MAX_REPLY_BYTES)
+
+    async def download(
+        self,
+        path: str,
+        parameters: Mapping[str, str],
+        accept: str,
+        take: Callable[[bytes], None],
+        timeout_seconds: float,
+    ) -> None:
+        """Give the body of a reply 200 in JSON to `take`, piece by piece. Raises ApiError."""
+        timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=CONNECT_SECONDS)
+        with _translated("no reply"):
+            async with await self._request(path, parameters, timeout, {"Accept": accept}) as response:
+                await _check(response)
+                async for piece in response.content.iter_any():
+                    take(piece)
 
     async def open(self, path: str, parameters: Mapping[str, str]) -> LineStream:
         """Open a watch, which the caller aborts when it is done. Raises ApiError."""
@@ -115,22 +143,40 @@ class Transport:
         """Close every connection."""
         await self._session.close()
 
-    def _request(self, path: str, parameters: Mapping[str, str], timeout: aiohttp.ClientTimeout) -> Any:
-        # Any: aiohttp's type for what is awaited or entered is private.
+    async def _request(
+        self,
+        path: str,
+        parameters: Mapping[str, str],
+        limits: aiohttp.ClientTimeout,
+        headers: Mapping[str, str] | None = None,
+    ) -> aiohttp.ClientResponse:
+        """The reply, as soon as its head is there."""
+        started, code = self._clock(), FAILED
+        try:
+            response = await self._session.get(
+                self._connection.url + path,
+                params=parameters,
+                timeout=limits,
+                allow_redirects=False,
+                **self._options(headers or {}),
+            )
+            code = str(response.status)
+            return response
+        finally:
+            self._observe(code, self._clock() - started)
+
+    def _options(self, headers: Mapping[str, str]) -> dict[str, Any]:
+        """What the connection says about each request."""
         connection = self._connection
         is_tls = connection.url.startswith("https:")
         # A token in the clear is a token given away: client-go does not send it either.
-        headers = {"Authorization": connection.authorization} if connection.authorization and is_tls else {}
-        return self._session.get(
-            connection.url + path,
-            params=parameters,
-            headers=headers,
-            timeout=timeout,
-            allow_redirects=False,
-            ssl=self._ssl,
-            server_hostname=(connection.server_name or None) if is_tls else None,
-            proxy=connection.proxy or None,
-        )
+        token = {"Authorization": connection.authorization} if connection.authorization and is_tls else {}
+        return {
+            "headers": {**headers, **token},
+            "ssl": self._ssl,
+            "server_hostname": (connection.server_name or None) if is_tls else None,
+            "proxy": connection.proxy or None,
+        }
 
 
 async def _check(response: aiohttp.ClientResponse) -> None:

@@ -23,6 +23,18 @@ class Needs:
 
     pod_names: bool = True  # targetRef.name of endpoints
     labels: bool = True  # metadata.labels
+    external_addresses: bool = True  # of Services
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalZones:
+    """The options of a `k8s_external` directive."""
+
+    zones: tuple[bytes, ...]  # wire form, lower case, in the order of the Corefile
+    apex: bytes = b"\x03dns"  # the label below which the name server's names are
+    ttl: int = 5  # seconds
+    headless: bool = False
+    soa_minimum: int | None = None  # seconds, the last number of SOA records; None: `ttl`
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +43,7 @@ class View:
 
     zones: tuple[bytes, ...]  # wire form, lower case, in the order of the Corefile, reverse zones among them
     ttl: int = 5  # seconds
+    version_ttl: int = 28_800  # seconds, of `dns-version`, whatever `ttl` says (CoreDNS)
     pods: PodMode = PodMode.DISABLED
     namespaces: frozenset[str] = frozenset()  # empty: all
     labels: Selector | None = None
@@ -40,6 +53,10 @@ class View:
     ignore_empty_service: bool = False
     multicluster: tuple[bytes, ...] = ()
     zonal: bool = False
+    clients: bool = False  # the namespace of a Pod is found by its address (`autopath`)
+    transfers: bool = False  # what a zone transfer says is kept, too
+    external: ExternalZones | None = None
+    soa_minimum: int | None = None  # seconds, the last number of SOA records; None: `ttl`
     local_addresses: tuple[bytes, ...] = ()  # packed: where the DNS server itself is reached
 
 
@@ -49,4 +66,5 @@ def needs_of(views: Iterable[View]) -> Needs:
     return Needs(
         pod_names=any(view.endpoint_pod_names for view in views),
         labels=any(view.labels is not None or view.namespace_labels is not None for view in views),
+        external_addresses=any(view.external is not None for view in views),
     )

@@ -26,11 +26,18 @@ class Change(Enum):
     IGNORED = "ignored"  # a type of a later API
 
 
+UID_CHARACTERS = 8  # of an object's UID that are remembered: enough to tell two of the same name and version apart
+
+
 class Identity(NamedTuple):
-    """What an object is called, and its version; either may be missing from a damaged one."""
+    """What an object is called, and its version; either may be missing from a damaged one.
+
+    `stamp` tells states of the object apart: versions may be given twice, when a server goes back in time.
+    """
 
     key: Key | None
     version: str
+    stamp: str = ""
 
 
 class WatchLine(NamedTuple):
@@ -40,6 +47,7 @@ class WatchLine(NamedTuple):
     text: bytes
     key: Key | None = None
     version: str = ""
+    stamp: str = ""  # see Identity
 
 
 class _Line(msgspec.Struct, gc=False):
@@ -51,6 +59,7 @@ class _Metadata(msgspec.Struct, gc=False, rename="camel"):
     name: str | None = None
     namespace: str | None = None
     resource_version: str | None = None
+    uid: str | None = None
 
 
 class _Object(msgspec.Struct, gc=False):
@@ -64,6 +73,7 @@ class _AnyMetadata(msgspec.Struct, gc=False, rename="camel"):
     name: object = None
     namespace: object = None
     resource_version: object = None
+    uid: object = None
     annotations: object = None
 
 
@@ -110,7 +120,8 @@ def _identify(kind: Kind, text: bytes) -> tuple[str | None, Identity]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _identify_damaged(kind, text)
     metadata = found.metadata or _Metadata()
-    return found.kind, Identity(_key(kind, metadata.namespace, metadata.name), metadata.resource_version or "")
+    key, version = _key(kind, metadata.namespace, metadata.name), metadata.resource_version or ""
+    return found.kind, Identity(key, version, _stamp(version, metadata.uid))
 
 
 def _identify_damaged(kind: Kind, text: bytes) -> tuple[str | None, Identity]:
@@ -124,7 +135,12 @@ def _identify_damaged(kind: Kind, text: bytes) -> tuple[str | None, Identity]:
     name, namespace = metadata.name, metadata.namespace
     if not isinstance(name, str) or not (namespace is None or isinstance(namespace, str)):
         return None, Identity(None, version)
-    return found.kind if isinstance(found.kind, str) else None, Identity(_key(kind, namespace, name), version)
+    stamp = _stamp(version, metadata.uid if isinstance(metadata.uid, str) else None)
+    return found.kind if isinstance(found.kind, str) else None, Identity(_key(kind, namespace, name), version, stamp)
+
+
+def _stamp(version: str, uid: str | None) -> str:
+    return f"{version}/{uid[:UID_CHARACTERS]}" if version and uid else version
 
 
 def _key(kind: Kind, namespace: str | None, name: str | None) -> Key | None:

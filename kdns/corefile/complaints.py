@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 from kdns.corefile.lexer import Token
@@ -37,6 +36,8 @@ def one_line(text: str) -> str:
 
 def suggest(word: str, known: Iterable[str]) -> str:
     """A hint at the one of `known` that `word` was probably meant to be, or nothing."""
+    import difflib  # only who has to complain waits for it
+
     near = difflib.get_close_matches(word, sorted(known), n=1)
     return f"did you mean '{near[0]}'?" if near else ""
 

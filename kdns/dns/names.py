@@ -6,6 +6,7 @@ cut at label boundaries without parsing, and it is what the response table is ke
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from kdns.errors import FormatError
@@ -20,6 +21,7 @@ IP6_ARPA = b"\x03ip6\x04arpa\0"
 # Dotted and dashed names of addresses are built a hundred thousand times in a row: look the octets up.
 _OCTET_LABEL = [bytes([len(str(n))]) + str(n).encode() for n in range(256)]
 _NIBBLE_LABELS = [f"\x01{n & 15:x}\x01{n >> 4:x}".encode() for n in range(256)]
+_PLAIN = re.compile(rb"[!#%&'*+,\-/0-9:<=>?A-Z\[\]^_`a-z{|}~]*").fullmatch  # what `_escape` leaves as it is
 _LOWER = bytes(c + 32 if 65 <= c <= 90 else c for c in range(256))
 
 
@@ -105,6 +107,16 @@ def reverse_name(address: bytes) -> bytes:
     return b"".join([_NIBBLE_LABELS[octet] for octet in address[::-1]]) + IP6_ARPA
 
 
+def reversed_address(name: bytes) -> bytes | None:
+    """The packed address whose reverse name `name` is, lower case; None where it is none."""
+    labels = labels_of(name)[-3::-1]
+    try:
+        address = bytes(map(int, labels)) if len(labels) == 4 else bytes.fromhex(b"".join(labels).decode("ascii"))
+    except ValueError:
+        return None
+    return address if len(address) in (4, 16) and reverse_name(address) == name else None
+
+
 def pack_address(text: str) -> bytes | None:
     """An IP address as 4 or 16 octets, or None where `text` is none (a zone id is none either)."""
     try:
@@ -120,6 +132,8 @@ def address_text(address: bytes) -> str:
 
 
 def _escape(label: bytes) -> str:
+    if _PLAIN(label):
+        return label.decode("ascii")
     out = []
     for octet in label:
         char = chr(octet)

@@ -6,7 +6,7 @@ Both accept the same messages and see the same in them (a property test says so)
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from kdns.dns import names
@@ -15,6 +15,7 @@ from kdns.dns.codes import EdnsOption, Opcode, RRClass, RRType
 HEADER_SIZE = 12  # octets (RFC 1035, 4.1.1)
 MAX_AUTHORITIES = 1  # the SOA record of an IXFR query (RFC 1995, 3)
 MAX_ADDITIONALS = 2  # OPT and TSIG
+SOA_NUMBERS = 20  # octets of the data of an SOA record behind its names, the serial first (RFC 1035, 3.3.13)
 
 _HEADER = struct.Struct("!HBBHHHH")
 _FIXED = struct.Struct("!HHIH")
@@ -57,6 +58,7 @@ class Query:
     qtype: int
     qclass: int
     edns: Edns | None
+    serial: int | None = None  # of the SOA record that an IXFR query brings (RFC 1995, 3)
 
     @property
     def id(self) -> int:
@@ -88,6 +90,14 @@ class Query:
         question = name + struct.pack("!HH", qtype, self.qclass)
         return Query(self.head[:HEADER_SIZE] + question, name, names.lower(name), qtype, self.qclass, self.edns)
 
+    def with_class(self, qclass: int) -> Query:
+        """This query, asked in another class."""
+        return replace(self, head=self.head[:-2] + struct.pack("!H", qclass), qclass=qclass)
+
+    def with_edns(self, edns: Edns | None) -> Query:
+        """This query with another OPT record, or without one."""
+        return replace(self, edns=edns)
+
 
 def parse_query(message: bytes) -> tuple[Verdict, Query | None]:
     """Decide what a message is; the Query comes with QUERY, BADVERS and OTHER_CLASS."""
@@ -109,7 +119,8 @@ def parse_query(message: bytes) -> tuple[Verdict, Query | None]:
         return Verdict.FORMERR, None
     name = message[HEADER_SIZE:name_end]
     qtype, qclass = struct.unpack_from("!HH", message, name_end)
-    query = Query(message[: name_end + 4], name, names.lower(name), qtype, qclass, edns)
+    serial = _known_serial(message, name_end + 4) if qtype == RRType.IXFR and authorities else None
+    query = Query(message[: name_end + 4], name, names.lower(name), qtype, qclass, edns, serial)
     if edns is not None and edns.version:
         return Verdict.BADVERS, query
     if qclass != RRClass.IN:
@@ -154,6 +165,16 @@ def _find_edns(message: bytes, at: int, authorities: int, additionals: int) -> E
             found = Edns(payload_size, (ttl >> 16) & 0xFF, bool(ttl & 0x8000), options)
         at = end
     return found
+
+
+def _known_serial(message: bytes, at: int) -> int | None:
+    """The serial of the SOA record at `at`, whose extent has been checked; None where it is another record."""
+    fixed = _skip_name(message, at)
+    rtype, _, _, size = _FIXED.unpack_from(message, fixed)
+    if rtype != RRType.SOA or size < SOA_NUMBERS:
+        return None
+    (serial,) = struct.unpack_from("!I", message, fixed + _FIXED.size + size - SOA_NUMBERS)
+    return int(serial)
 
 
 def _skip_name(message: bytes, at: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from kdns.dns.codes import RRType
@@ -109,3 +110,16 @@ def read_name(message: bytes, at: int) -> tuple[bytes, int]:
             raise FormatError("name too long or cut short")
         labels.append(message[at : at + 1 + label])
         at += 1 + label
+
+
+def with_classes(body: Body, classes: Sequence[int]) -> Body:
+    """A body with its records in these classes, in the order the records stand in."""
+    octets, at = bytearray(body.octets), 0
+    for rclass in classes:
+        owner_end = at
+        while octets[owner_end] and octets[owner_end] < 0xC0:
+            owner_end += 1 + octets[owner_end]
+        owner_end += 2 if octets[owner_end] else 1
+        struct.pack_into("!H", octets, owner_end + 2, rclass)
+        at = owner_end + _FIXED.size + int.from_bytes(octets[owner_end + 8 : owner_end + 10], "big")
+    return body._replace(octets=bytes(octets))

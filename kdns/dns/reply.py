@@ -7,7 +7,7 @@ records, the same OPT record.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 
 from kdns.dns.codes import EdnsOption, Rcode
@@ -31,11 +31,16 @@ class Reply:
     authoritative: bool = True
     recursion_available: bool = False
     authentic_data: bool = False
+    recursion_desired: bool | None = None  # None: as the query says
+    checking_disabled: bool | None = None  # None: as the query says; an upstream's reply keeps its own
     truncated: bool = False  # it was cut before it came here: by an upstream server
     rotates: bool = False
     extended_error: tuple[int, str] | None = None  # sent to clients that speak EDNS (RFC 8914)
-    forces_opt: bool = False  # an OPT record goes to clients that speak no EDNS, too
+    options: tuple[tuple[int, bytes], ...] = ()  # further EDNS options (code, data), to clients that speak EDNS
+    forces_opt: bool = False  # an OPT record with DO goes out, to clients that speak no EDNS too
     writer: str = ""  # the directive it comes from; empty: the server itself
+    # The bodies of the messages that follow over TCP: a zone transfer (RFC 5936, 2.2).
+    more: AsyncGenerator[Body, None] | None = None
 
     def rotated(self) -> Reply:
         """This reply, its address records starting at a random one."""
@@ -57,7 +62,10 @@ def render(query: Query, reply: Reply, *, stream: bool, chance: int, own_limit: 
     """The octets of a reply, cut to what the transport allows; `chance` (64 bits) chooses where rotation starts."""
     limit = MAX_MESSAGE if stream else udp_limit(query, own_limit)
     options = _render_options(query, reply, stream)
-    opt = b"" if query.edns is None else _render_opt(query, reply.rcode, options)
+    has_opt = query.edns is not None or reply.forces_opt
+    opt = _render_opt(query, reply, options) if has_opt else b""
+    # The upper bits of a response code go into the OPT record: without one it cannot be told (RFC 6891, 6.1.3).
+    rcode = reply.rcode & 15 if has_opt or reply.rcode < 16 else Rcode.SERVFAIL
     room = limit - len(query.head) - len(opt)
     body = reply.body
     cut = len(body.octets) > room
@@ -65,18 +73,20 @@ def render(query: Query, reply: Reply, *, stream: bool, chance: int, own_limit: 
         body = _rotate(body, room, chance)
     elif cut:
         body = _cut(body, room, chance)
+    recursion_desired = query.recursion_desired if reply.recursion_desired is None else reply.recursion_desired
+    checking_disabled = query.checking_disabled if reply.checking_disabled is None else reply.checking_disabled
     flags = (
         0x8000
         | (0x0400 if reply.authoritative else 0)
         | (0x0200 if cut or reply.truncated else 0)
-        | (0x0100 if query.recursion_desired else 0)
+        | (0x0100 if recursion_desired else 0)
         | (0x0080 if reply.recursion_available else 0)
         | (0x0020 if reply.authentic_data else 0)
-        | (0x0010 if query.checking_disabled else 0)
-        | (reply.rcode & 15)
+        | (0x0010 if checking_disabled else 0)
+        | rcode
     )
     header = query.head[:2] + struct.pack(
-        "!HHHHH", flags, 1, body.answers, body.authorities, body.additionals + (query.edns is not None)
+        "!HHHHH", flags, 1, body.answers, body.authorities, body.additionals + has_opt
     )
     return header + query.head[HEADER_SIZE:] + body.octets + opt
 
@@ -148,10 +158,12 @@ def _render_options(query: Query, reply: Reply, stream: bool) -> bytes:
         code, text = reply.extended_error
         data = struct.pack("!H", code) + text.encode()
         options += struct.pack("!HH", EdnsOption.EXTENDED_ERROR, len(data)) + data
+    for code, data in reply.options:
+        options += struct.pack("!HH", code, len(data)) + data
     return options
 
 
-def _render_opt(query: Query, rcode: int, options: bytes) -> bytes:
-    assert query.edns is not None
-    flags = 0x8000 if query.edns.dnssec_ok else 0
-    return _OPT.pack(0, 41, OWN_UDP_PAYLOAD, rcode >> 4, 0, flags, len(options)) + options
+def _render_opt(query: Query, reply: Reply, options: bytes) -> bytes:
+    has_do = reply.forces_opt or (query.edns is not None and query.edns.dnssec_ok)
+    flags = 0x8000 if has_do else 0
+    return _OPT.pack(0, 41, OWN_UDP_PAYLOAD, reply.rcode >> 4, 0, flags, len(options)) + options

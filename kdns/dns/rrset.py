@@ -46,3 +46,9 @@ class Node(NamedTuple):
     alias_of: bytes | None = None
     # Names two labels below may be written without underscores (cluster-dns quirk): not finding one proves nothing.
     has_ports: bool = False
+
+
+class ExternalNode(Node):
+    """A node of the names of `k8s_external`: a set of its own, which may have owners in common with the cluster's."""
+
+    __slots__ = ()

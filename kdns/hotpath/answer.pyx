@@ -16,51 +16,80 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
 
+from kdns.hotpath.cache_memory cimport LOG_DENIAL, LOG_SUCCESS, CacheMemory
+from kdns.hotpath.cached cimport Taken, take
+from kdns.hotpath.detours cimport Detours, is_detour
+from kdns.hotpath.meter cimport WRITER_CACHE, WRITER_EXTERNAL, WRITER_KUBERNETES, WRITER_SERVER, Meters, Writer
 from kdns.hotpath.table cimport (
-    BLOB_ALIAS, BLOB_HAS_PORTS, BLOB_HAS_SERIAL, BLOB_INDEXED, BLOB_LEAVES_ZONE, BLOB_SPELLS_ZONE, BlobHeader, blob_body,
-    blob_record_offsets,
+    BLOB_ALIAS, BLOB_HAS_PORTS, BLOB_HAS_SERIAL, BLOB_INDEXED, BLOB_LEAVES_ZONE, BLOB_SPELLS_ZONE, UNLISTED_ALL,
+    BlobHeader, blob_body, blob_record_offsets,
 )
 from kdns.hotpath.wire cimport (
-    HEADER_SIZE, VERDICT_BADVERS, VERDICT_CLASS, VERDICT_DROP_RESPONSE, VERDICT_DROP_SHORT, VERDICT_FORMERR,
+    HEADER_SIZE, MAX_NAME, NAME_BUFFER, VERDICT_BADVERS, VERDICT_CLASS, VERDICT_DROP_RESPONSE, VERDICT_DROP_SHORT, VERDICT_FORMERR,
     VERDICT_NOTIMP, VERDICT_QUERY, Verdict, parse,
 )
 
 import os
+from array import array
 
 cdef enum:
     MIN_UDP_PAYLOAD = 512       # octets; a client that advertises less still gets this (RFC 6891, 6.2.3)
     OWN_UDP_PAYLOAD = 1232      # octets; advertised, and never exceeded over UDP (DNS flag day 2020)
     MAX_MESSAGE = 65535         # octets of a message over TCP (RFC 1035, 4.2.2)
     OPT_SIZE = 11
+    A_RECORD = 16               # octets of an address record whose owner is a pointer
+    AAAA_RECORD = 28
     KEEPALIVE_SIZE = 6
     KEEPALIVE_UNITS = 100       # of 100 ms: connections are kept for 10 s when idle (RFC 7828, 3.1)
     RCODE_FORMERR = 1
     RCODE_NXDOMAIN = 3
     RCODE_NOTIMP = 4
     RCODE_REFUSED = 5
+    TYPE_A = 1
+    TYPE_SOA = 6
+    TYPE_AAAA = 28
     TYPE_DS = 43
     TYPE_IXFR = 251
     TYPE_AXFR = 252
-    SERIAL_AT = 34              # offset of the serial in a rendered SOA record
+    TYPE_MX = 15
+    TYPE_ANY = 255
+    SOA_RDATA_AT = 12           # octets before the data of a rendered SOA record
+    SOA_NUMBERS = 20            # octets behind its names
 
 
 cdef class Responder:
     """The routes of one listener over the response table.
 
     `routes` is a sequence of tuples in the order of the struct Route, most specific suffix first; a name no suffix holds
-    is refused. `counters` is a writable buffer of OUTCOMES u64, one writer each; None keeps them private.
+    is refused. `counters` is a writable buffer of OUTCOMES u64, one writer each; None keeps them private. Where there are
+    `meters`, what is answered is counted there too, as routes say; `dropped` is the meter of what is refused unread.
+    `cache` is where routes with a CachePolicy look up what the table does not decide; `numbers` is the row of the metrics
+    registry, whose places the policies count in.
     """
 
-    def __cinit__(self, routes, *, bint passes_other_classes=False, counters=None):
+    def __cinit__(
+        self, routes, *, bint passes_other_classes=False, counters=None, Meters meters=None, uint32_t dropped=0,
+        CacheMemory cache=None, numbers=None,
+    ):
+        cdef double[::1] row = array("d", [0]) if numbers is None else numbers
+        cdef Py_ssize_t place
         cdef unsigned char[::1] octets = bytearray(8 * OUTCOMES) if counters is None else counters
         cdef Route* route
         cdef bytes suffix, soa
+        cdef Detours detours
         cdef size_t at
         if octets.shape[0] < 8 * OUTCOMES:
             raise ValueError(f"{octets.shape[0]} octets of counters, expected {8 * OUTCOMES}")
         self.counters_owner = octets
+        self.detours_owners = []
+        self.engines = []
         self.counters = <uint64_t*> &octets[0]
         self.passes_other_classes = passes_other_classes
+        self.cache = cache
+        self.numbers_owner = row
+        self.numbers = &row[0]
+        self.meters = meters
+        self.dropped = 0 if meters is None else dropped
         self.route_count = len(routes)
         self.routes = <Route*> calloc(self.route_count + 1, sizeof(Route))
         if self.routes == NULL:
@@ -70,7 +99,7 @@ cdef class Responder:
         for at, given in enumerate(routes):
             route = self.routes + at
             suffix, soa = given.suffix, given.soa
-            if not 0 < len(suffix) <= 255 or len(soa) != SOA_BODY:
+            if not 0 < len(suffix) <= 255 or len(soa) > MAX_SOA:
                 raise ValueError(f"route {at}: suffix of {len(suffix)} octets, SOA of {len(soa)}")
             route.action = given.action
             route.view = given.view
@@ -82,8 +111,49 @@ cdef class Responder:
             route.zone_labels = given.zone_labels
             route.suffix_length = <uint16_t> len(suffix)
             route.zone_length = given.zone_length
-            memcpy(route.soa, PyBytes_AS_STRING(soa), SOA_BODY)
+            route.udp_limit = given.udp_limit
+            route.any_is_miss = given.any_is_miss
+            route.additional_is_miss = given.additional_is_miss
+            route.error_is_miss = given.error_is_miss
+            route.nsid_is_miss = given.nsid_is_miss
+            if given.detours is not None:
+                detours = given.detours
+                self.detours_owners.append(detours)     # its table must live as long as this does
+                route.detours = detours.set
+            route.meter = 0 if meters is None else given.meter
+            route.writer = WRITER_EXTERNAL if given.is_external else WRITER_KUBERNETES
+            if cache is not None and given.cache is not None:
+                for place in given.cache.counters:
+                    if not 0 <= place < row.shape[0] and numbers is not None:
+                        raise ValueError(f"route {at}: a counter at {place}, the row has {row.shape[0]}")
+                _set_policy(route, given.cache, numbers is not None)
+            if given.forwarding is not None and (cache is not None or given.cache is None):
+                self._set_forwarding(route, given.forwarding)
+            if numbers is not None and given.cache_counters:
+                for place in given.cache_counters:
+                    if not 0 <= place < row.shape[0]:
+                        raise ValueError(f"route {at}: a counter at {place}, the row has {row.shape[0]}")
+                route.counts_cache = True
+                route.cache_requests, route.cache_hits[LOG_SUCCESS], route.cache_hits[LOG_DENIAL] = given.cache_counters
+            memcpy(route.soa, PyBytes_AS_STRING(soa), len(soa))
+            route.soa_length = <uint8_t> len(soa)
+            if route.action == ROUTE_TABLE and not _find_soa_names(route):
+                raise ValueError(f"route {at}: an SOA record whose names do not end in pointers")
             memcpy(route.suffix, PyBytes_AS_STRING(suffix), len(suffix))
+            if route.action == ROUTE_REWRITE:
+                _set_rewrite(route, given.rewrite)
+
+    cdef _set_forwarding(self, Route* route, given):
+        cdef Detours detours
+        if given.engine not in self.engines:
+            self.engines.append(given.engine)
+        route.engine = <uint16_t> (self.engines.index(given.engine) + 1)
+        route.forward_limit, route.payload_limit = given.udp_limit, given.payload_limit
+        route.forward_rotates = given.rotates
+        if given.detours is not None:
+            detours = given.detours
+            self.detours_owners.append(detours)
+            route.forward_detours = detours.set
 
     def __dealloc__(self):
         free(self.routes)
@@ -122,6 +192,14 @@ cdef class Responder:
         self.random_state ^= self.random_state >> 27
         return self.random_state * 0x2545F4914F6CDD1DULL
 
+    cdef void see(self, uint32_t meter, Writer writer, const Query* query, uint32_t size) noexcept nogil:
+        """Leave behind what there is to count about the message."""
+        self.seen.meter = meter
+        self.seen.qtype = query.qtype
+        self.seen.dnssec_ok = query.dnssec_ok
+        self.seen.writer = <uint8_t> writer
+        self.seen.size = size
+
     cdef Outcome respond(
         self, const uint8_t* packet, Py_ssize_t length, size_t limit, bint stream, uint64_t chance,
         uint8_t* reply, size_t* reply_length,
@@ -133,24 +211,62 @@ cdef class Responder:
         cdef Query query
         cdef Verdict verdict = parse(packet, length, &query)
         cdef const Route* route
+        cdef Outcome outcome
+        cdef size_t wanted = limit
         reply_length[0] = 0
+        self.seen.meter = 0
+        self.open = NULL
         if verdict == VERDICT_QUERY or (verdict == VERDICT_CLASS and self.passes_other_classes):
             if verdict == VERDICT_CLASS or query.qtype == TYPE_DS:
                 return OUTCOME_MISS     # the parent's zone, not the longest, answers for DS (RFC 4035, 3.1.4.1)
             route = _find_route(self.routes, self.route_count, &query)
             if route == NULL or route.action == ROUTE_REFUSE:
                 reply_length[0] = _without_body(packet, &query, RCODE_REFUSED, 0, stream, reply)
+                self.see(self.dropped, WRITER_SERVER, &query, query.question_end)
                 return OUTCOME_REFUSED
-            if route.action == ROUTE_MISS or self.table is None or not self.table.header.synced[route.view]:
+            if (query.qtype == TYPE_ANY and route.any_is_miss) or (query.nsid and route.nsid_is_miss):
+                return OUTCOME_MISS
+            if query.qtype == TYPE_MX and (route.rotates or route.forward_rotates):
+                return OUTCOME_MISS     # such records are of unequal length: `loadbalance` shuffles them itself
+            if route.detours != NULL and is_detour(route.detours, query.name, query.name_length):
                 return OUTCOME_MISS
             if not stream:
-                limit = min(limit, max(MIN_UDP_PAYLOAD, <size_t> query.payload_size))
-            return _from_table(self.table, route, packet, &query, limit, stream, chance, reply, reply_length)
+                wanted = min(<size_t> route.udp_limit, max(MIN_UDP_PAYLOAD, <size_t> query.payload_size))
+                limit = min(limit, wanted)
+            if route.action == ROUTE_MISS:
+                outcome = OUTCOME_UNKNOWN
+            elif route.action == ROUTE_REWRITE:
+                return self.from_other_name(route, packet, &query, limit, wanted, stream, chance, reply, reply_length)
+            elif self.table is None or self.table.header.unlisted[route.view] == UNLISTED_ALL:
+                return OUTCOME_MISS
+            else:
+                outcome = _from_table(self.table, route, packet, &query, limit, stream, chance, reply, reply_length)
+            if outcome == OUTCOME_UNKNOWN:
+                if route.cache.store == 0:
+                    if route.engine:
+                        self.open = route
+                    return OUTCOME_MISS
+                return self.from_cache(route, packet, &query, limit, wanted, stream, chance, reply, reply_length)
+            if outcome == OUTCOME_TRUNCATED and wanted > limit:
+                reply_length[0] = 0     # it need not be cut, but there is no room for it here
+                return OUTCOME_MISS
+            if route.meter and reply_length[0]:
+                self.see(
+                    route.meter, <Writer> route.writer, &query,
+                    _whole_size(self.table, route, &query, outcome, stream, reply, reply_length[0]),
+                )
+                if route.counts_cache:
+                    self.numbers[route.cache_requests] += 1
+                    self.numbers[route.cache_hits[
+                        LOG_DENIAL if outcome == OUTCOME_NODATA or outcome == OUTCOME_NXDOMAIN else LOG_SUCCESS
+                    ]] += 1
+            return outcome
         if verdict == VERDICT_FORMERR:
             reply_length[0] = _header_only(packet, RCODE_FORMERR, reply)
             return OUTCOME_FORMERR
         if verdict == VERDICT_CLASS:
             reply_length[0] = _without_body(packet, &query, RCODE_REFUSED, 0, stream, reply)
+            self.see(self.dropped, WRITER_SERVER, &query, query.question_end)
             return OUTCOME_REFUSED
         if verdict == VERDICT_NOTIMP:
             reply_length[0] = _header_only(packet, RCODE_NOTIMP, reply)
@@ -159,6 +275,149 @@ cdef class Responder:
             reply_length[0] = _without_body(packet, &query, 0, 1, stream, reply)
             return OUTCOME_BADVERS
         return OUTCOME_DROP_SHORT if verdict == VERDICT_DROP_SHORT else OUTCOME_DROP_RESPONSE
+
+
+    cdef Outcome from_other_name(
+        self, const Route* route, const uint8_t* packet, const Query* query, size_t limit, size_t wanted, bint stream,
+        uint64_t chance, uint8_t* reply, size_t* reply_length,
+    ) noexcept nogil:
+        """Answer with the addresses of the name that the question's becomes; whatever is not these is a miss."""
+        cdef uint8_t name[NAME_BUFFER]
+        cdef size_t kept = query.name_length - route.suffix_length, length = kept + route.becomes_length
+        cdef const BlobHeader* blob
+        cdef Outcome outcome
+        cdef uint32_t owner
+        if query.qtype != TYPE_A and query.qtype != TYPE_AAAA:
+            return OUTCOME_MISS
+        # A suffix is not among the names below it.
+        if (kept != 0) == route.rewrites_exact or length > MAX_NAME:
+            return OUTCOME_MISS
+        if self.table is None or self.table.header.unlisted[route.view] == UNLISTED_ALL:
+            return OUTCOME_MISS
+        memset(name, 0, NAME_BUFFER)
+        memcpy(name, query.name, kept)
+        memcpy(name + kept, route.becomes, route.becomes_length)
+        if route.detours != NULL and is_detour(route.detours, name, <unsigned int> length):
+            return OUTCOME_MISS
+        blob = self.table.find(
+            name, <uint16_t> length, self.table.hash_name(name, <uint16_t> length, route.view), query.qtype, route.view
+        )
+        if blob == NULL or not _is_addresses(blob, query.qtype):
+            return OUTCOME_MISS
+        owner = query.name_length
+        if route.restores:
+            outcome = _positive(self.table, route, blob, packet, query, limit, stream, chance, reply, reply_length)
+        else:
+            owner = <uint32_t> length
+            outcome = _positive_of(route, blob, name, owner, packet, query, limit, stream, chance, reply, reply_length)
+        if outcome == OUTCOME_TRUNCATED and wanted > limit:
+            reply_length[0] = 0         # it need not be cut, but there is no room for it here
+            return OUTCOME_MISS
+        if route.meter:
+            # Whole and uncompressed: each record has its owner instead of the table's pointer.
+            self.see(
+                route.meter, <Writer> route.writer, query,
+                query.question_end + blob.body_length + blob.answers * (owner - 2),
+            )
+        return outcome
+
+    cdef Outcome from_cache(
+        self, const Route* route, const uint8_t* packet, const Query* query, size_t limit, size_t wanted, bint stream,
+        uint64_t chance, uint8_t* reply, size_t* reply_length,
+    ) noexcept nogil:
+        """Answer what the table does not decide with a reply that was kept."""
+        cdef size_t size = query.question_end, room = limit - size - _opt_size(query, stream)
+        cdef Taken taken
+        cdef bint wants_authentic = query.dnssec_ok or packet[3] & 0x20
+        if not take(
+            self.cache, &route.cache, query, packet[3] & 0x10 != 0, room, route.rotates, chance, reply + size, &taken
+        ) or (taken.is_cut and wanted > limit):
+            if taken.is_absent and route.engine:
+                self.open = route
+            return OUTCOME_MISS
+        if route.error_is_miss and taken.rcode != 0 and taken.rcode != RCODE_NXDOMAIN:
+            return OUTCOME_MISS
+        memcpy(reply, packet, size)
+        _finish_header(packet, 0x84 | (0x02 if taken.is_cut else 0), taken.rcode, reply)
+        reply[3] |= (0x80 if taken.recursion_available else 0) | (
+            0x20 if taken.authentic_data and wants_authentic else 0
+        )
+        _put_u16(reply + 6, taken.answers)
+        _put_u16(reply + 8, taken.authorities)
+        _put_u16(reply + 10, taken.additionals + query.has_edns)
+        size += taken.length
+        reply_length[0] = size + _put_opt(query, 0, stream, reply + size)
+        self.numbers[route.cache_requests] += 1
+        self.numbers[route.cache_hits[taken.log]] += 1
+        if route.meter:
+            self.see(route.meter, WRITER_CACHE, query, query.question_end + taken.whole_size)
+        return OUTCOME_CACHED
+
+
+cdef _set_rewrite(Route* route, given):
+    cdef bytes becomes = given.becomes
+    if not 0 < len(becomes) <= MAX_NAME:
+        raise ValueError(f"a rewritten name of {len(becomes)} octets")
+    route.rewrites_exact = given.is_exact
+    route.restores = given.restores
+    route.becomes_length = <uint16_t> len(becomes)
+    memcpy(route.becomes, PyBytes_AS_STRING(becomes), len(becomes))
+
+
+cdef _set_policy(Route* route, given, bint has_counters):
+    route.cache.store = given.store
+    route.cache.keeps_ttl = given.keeps_ttl
+    route.cache.serves_stale = given.serves_stale
+    route.cache.prefetch_uses = min(<uint64_t> given.prefetch_uses, 0xFFFFFFFF)
+    route.cache.prefetch_gap = given.prefetch_gap
+    route.cache.prefetch_percent = given.prefetch_percent
+    if has_counters:
+        route.cache_requests, route.cache_hits[LOG_SUCCESS], route.cache_hits[LOG_DENIAL], route.cache_misses = (
+            given.counters
+        )
+
+
+cdef uint32_t _whole_size(
+    Table table, const Route* route, const Query* query, Outcome outcome, bint stream, const uint8_t* reply, size_t length
+) noexcept nogil:
+    """The octets of a reply from the table, uncompressed, whole and without OPT: what metrics call its size.
+
+    Exact where the pointers of the body are its records' owners, which are the question's name: for addresses, TXT,
+    SOA, one PTR, and where there is no answer. Elsewhere (SRV, NS, several PTR, behind a CNAME) other names that end in
+    pointers count as they are, so the size is somewhat too small.
+    """
+    cdef int owner = query.name_length - 2      # octets of a name, less those of the pointer to it
+    cdef int records
+    cdef const BlobHeader* blob
+    if outcome == OUTCOME_NODATA or outcome == OUTCOME_NXDOMAIN:
+        # The zone's name in SOA's owner, behind "ns.dns" and behind "hostmaster"; the rest has fixed lengths.
+        return query.question_end + 3 * route.zone_length + route.soa_length - 6
+    if outcome == OUTCOME_TRUNCATED:
+        blob = table.find(
+            query.name, query.name_length, table.hash_name(query.name, query.name_length, route.view), query.qtype,
+            route.view,
+        )
+        if blob != NULL:                        # it may be gone by now: then what was sent counts
+            records = blob.answers + blob.additionals
+            return <uint32_t> (query.question_end + <int> blob.body_length + records * owner)
+    records = ((reply[6] << 8) | reply[7]) + ((reply[10] << 8) | reply[11]) - query.has_edns
+    if query.qtype == TYPE_SOA:
+        records += 2                            # names that are the question's, but for what stands before the pointer
+    return <uint32_t> (<int> length - <int> _opt_size(query, stream) + records * owner)
+
+
+cdef bint _find_soa_names(Route* route) noexcept nogil:
+    """Note where the pointers of the route's SOA record stand; whether there are as many as there must be."""
+    cdef unsigned int at = SOA_RDATA_AT, name
+    route.soa_names[0] = 0
+    for name in range(1, 3):
+        while at < route.soa_length and 0 < route.soa[at] < 0xC0:
+            at += 1 + route.soa[at]
+        if at >= route.soa_length or route.soa[at] < 0xC0:
+            return False
+        route.soa_names[name] = <uint8_t> at
+        at += 2
+    return at + SOA_NUMBERS == route.soa_length
 
 
 cdef const Route* _find_route(const Route* routes, size_t count, const Query* query) noexcept nogil:
@@ -188,10 +447,14 @@ cdef Outcome _from_table(
         return _hit(table, route, blob, packet, query, limit, stream, chance, reply, reply_length)
     if query.qtype == TYPE_AXFR or query.qtype == TYPE_IXFR:
         return OUTCOME_MISS
+    if table.header.unlisted[route.view]:
+        return OUTCOME_MISS     # whether the name is missing or just not known yet, the slow path tells
     blob = table.find(query.name, query.name_length, name_hash, 0, route.view)
     if blob == NULL:
-        if route.nxdomain_is_miss or _may_be_spelled_otherwise(table, route, query):
+        if _may_be_spelled_otherwise(table, route, query):
             return OUTCOME_MISS
+        if route.nxdomain_is_miss:
+            return OUTCOME_UNKNOWN
         outcome = OUTCOME_NXDOMAIN
     elif blob.flags & BLOB_ALIAS:
         return OUTCOME_MISS
@@ -230,7 +493,11 @@ cdef inline Outcome _hit(
     Table table, const Route* route, const BlobHeader* blob, const uint8_t* packet, const Query* query, size_t limit,
     bint stream, uint64_t chance, uint8_t* reply, size_t* reply_length,
 ) noexcept nogil:
-    if blob.flags & BLOB_LEAVES_ZONE or (blob.flags & BLOB_SPELLS_ZONE and query.has_upper_case):
+    if (
+        blob.flags & BLOB_LEAVES_ZONE
+        or (blob.flags & BLOB_SPELLS_ZONE and query.has_upper_case)
+        or (route.additional_is_miss and blob.additionals)
+    ):
         return OUTCOME_MISS
     return _positive(table, route, blob, packet, query, limit, stream, chance, reply, reply_length)
 
@@ -250,7 +517,7 @@ cdef Outcome _positive(
     elif not cut:
         memcpy(reply + size, body, blob.body_length)
         if blob.flags & BLOB_HAS_SERIAL:
-            _put_u32(reply + size + SERIAL_AT, table.header.serials[route.serial])
+            _put_u32(reply + size + route.soa_names[2] + 2, table.header.serials[route.serial])
         size += blob.body_length
     else:
         size += _copy_cut(blob, body, room, chance, reply + size, &answers, &additionals)
@@ -260,6 +527,66 @@ cdef Outcome _positive(
     _put_u16(reply + 10, additionals + query.has_edns)
     reply_length[0] = size + _put_opt(query, 0, stream, reply + size)
     return OUTCOME_TRUNCATED if cut else OUTCOME_ANSWER
+
+
+cdef bint _is_addresses(const BlobHeader* blob, unsigned int qtype) noexcept nogil:
+    """Whether a body is addresses alone, each owned by a pointer to the question's name."""
+    cdef const uint8_t* body = blob_body(blob)
+    cdef size_t size = A_RECORD if qtype == TYPE_A else AAAA_RECORD
+    if blob.flags & (BLOB_ALIAS | BLOB_LEAVES_ZONE | BLOB_SPELLS_ZONE) or blob.additionals or not blob.answers:
+        return False
+    # Records of one type and owner, which is either the name or the end of a CNAME chain.
+    return (
+        blob.body_length == blob.answers * size
+        and body[0] == 0xC0 and body[1] == HEADER_SIZE and body[2] == 0 and body[3] == qtype
+    )
+
+
+cdef Outcome _positive_of(
+    const Route* route, const BlobHeader* blob, const uint8_t* name, size_t name_length, const uint8_t* packet,
+    const Query* query, size_t limit, bint stream, uint64_t chance, uint8_t* reply, size_t* reply_length,
+) noexcept nogil:
+    """Addresses whose owner is not the question's name: each spells it, up to where the question goes on alike."""
+    cdef size_t size = query.question_end
+    cdef size_t room = limit - size - _opt_size(query, stream)
+    cdef const uint8_t* body = blob_body(blob)
+    cdef size_t count = blob.answers, rest = blob.body_length / count - 2
+    cdef uint8_t owner[MAX_NAME + 2]
+    cdef size_t owner_length = _spell_owner(name, name_length, query, owner)
+    cdef size_t length = owner_length + rest
+    cdef bint cut = count * length > room
+    cdef size_t fit = min(count, room / length), start = 0, index, record
+    # One record stays where it is; of more, any may be the first.
+    if count > 1 and (cut or route.rotates):
+        start = ((chance >> 32) * count) >> 32
+    memcpy(reply, packet, size)
+    for index in range(fit):
+        record = start + index - (count if start + index >= count else 0)
+        memcpy(reply + size, owner, owner_length)
+        memcpy(reply + size + owner_length, body + record * (rest + 2) + 2, rest)
+        size += length
+    _finish_header(packet, 0x84 | (0x02 if cut else 0), 0, reply)
+    _put_u16(reply + 6, <uint16_t> fit)
+    _put_u16(reply + 8, 0)
+    _put_u16(reply + 10, query.has_edns)
+    reply_length[0] = size + _put_opt(query, 0, stream, reply + size)
+    return OUTCOME_TRUNCATED if cut else OUTCOME_ANSWER
+
+
+cdef size_t _spell_owner(const uint8_t* name, size_t length, const Query* query, uint8_t* out) noexcept nogil:
+    """A name with the longest end it has in common with the question's replaced by a pointer to that."""
+    cdef size_t at = 0, tail, place
+    while name[at]:
+        tail = length - at
+        if tail <= query.name_length:
+            place = query.name_length - tail
+            if query.boundaries[place >> 6] >> (place & 63) & 1 and memcmp(query.name + place, name + at, tail) == 0:
+                memcpy(out, name, at)
+                _put_u16(out + at, <unsigned int> (0xC000 | (HEADER_SIZE + place)))
+                return at + 2
+        at += 1 + name[at]
+    memcpy(out, name, length)
+    return length
 
 
 cdef size_t _copy_rotated(
@@ -341,16 +668,16 @@ cdef size_t _negative(
     cdef unsigned int zone = 0xC000 | (HEADER_SIZE + query.name_length - route.zone_length)
     cdef uint8_t* soa = reply + size
     memcpy(reply, packet, size)
-    memcpy(soa, route.soa, SOA_BODY)
+    memcpy(soa, route.soa, route.soa_length)
     _put_u16(soa, zone)
-    _put_u16(soa + 19, zone)            # behind "ns.dns"
-    _put_u16(soa + 32, zone)            # behind "hostmaster"
-    _put_u32(soa + SERIAL_AT, table.header.serials[route.serial])
+    _put_u16(soa + route.soa_names[1], zone)
+    _put_u16(soa + route.soa_names[2], zone)
+    _put_u32(soa + route.soa_names[2] + 2, table.header.serials[route.serial])
     _finish_header(packet, 0x84, rcode, reply)
     _put_u16(reply + 6, 0)
     _put_u16(reply + 8, 1)
     _put_u16(reply + 10, query.has_edns)
-    size += SOA_BODY
+    size += route.soa_length
     return size + _put_opt(query, 0, stream, reply + size)
 
 

@@ -14,6 +14,7 @@ cdef enum:
     MAX_VIEWS = 64              # `kubernetes` directives with different options in one Corefile
     SLOTS_PER_BUCKET = 8        # one cache line
     EPOCH_STRIDE = 8            # u64; readers on different processors write to different cache lines
+    UNLISTED_ALL = 255          # of a view: nothing has been listed yet
 
 cdef enum BlobFlags:
     # The body holds the zone's name outside pointers: right as it is only for a query in lower case.
@@ -49,7 +50,7 @@ cdef struct TableHeader:
     uint64_t retired            # octets of blobs no slot refers to any more
     uint64_t slots              # in use
     uint64_t blobs              # in use
-    uint8_t synced[MAX_VIEWS]
+    uint8_t unlisted[MAX_VIEWS]         # kinds of objects a view still lacks, as bits; 0: the view is complete
     uint32_t serials[2 * MAX_VIEWS]     # SOA serials: of a view's ordinary zones, of its multicluster zones
 
 cdef class Table:

@@ -58,7 +58,7 @@ cdef extern from *:
 cdef enum:
     HEADER_PAGE = 4096          # octets
     PAGE = 65536                # octets; a small blob never crosses one (a BPF map value is at most this)
-    LAYOUT = 1
+    LAYOUT = 2
     FIRST_BLOB = 8              # reference 0 means an empty slot
     LARGE_UNIT = 4096           # octets; large rooms are multiples, so that one fits a blob that grew a little
     LARGEST_SMALL_BLOB = 32768  # octets; larger ones would waste the ends of pages
@@ -192,11 +192,54 @@ cdef class Table:
 
     def is_synced(self, unsigned int view):
         """Whether all objects of `view` had been listed when this was published."""
-        return view < MAX_VIEWS and self.header.synced[view] != 0
+        return view < MAX_VIEWS and self.header.unlisted[view] == 0
+
+    def unlisted(self, unsigned int view):
+        """The kinds of objects `view` still lacks, as bits; what names depend on them is not known."""
+        return self.header.unlisted[view] if view < MAX_VIEWS else UNLISTED_ALL
 
     def serial(self, unsigned int index):
         """The SOA serial number `index`: 2 * view, and one more for multicluster zones."""
         return self.header.serials[index] if index < 2 * MAX_VIEWS else 0
+
+    @property
+    def buckets(self):
+        """How many buckets the index has."""
+        return self.header.buckets
+
+    def scan(self, unsigned int view, uint64_t first, uint64_t count, bytes prefix=b"", bytes suffix=b""):
+        """What the buckets from `first` on hold of a view: (name, as `lookup` has it), for names that begin and end so.
+
+        A key never moves, so that one that is there all the while is met once by whoever visits every bucket.
+        """
+        cdef uint64_t at, value
+        cdef uint64_t end = SLOTS_PER_BUCKET * min(first + count, self.header.buckets)
+        cdef const BlobHeader* blob
+        cdef unsigned int prefix_size = PyBytes_GET_SIZE(prefix), suffix_size = PyBytes_GET_SIZE(suffix)
+        found = []
+        self.enter()
+        try:
+            for at in range(SLOTS_PER_BUCKET * first, end):
+                value = kdns_load(self.index + at)
+                if value == 0:
+                    continue
+                blob = <const BlobHeader*> (self.data + ((value & 0xFFFFFFFFU) << 3))
+                if blob.view != view or blob.name_length < max(prefix_size, suffix_size):
+                    continue
+                if blob.qtype != 0 and _is_existence_slot(value):
+                    continue
+                if memcmp(blob_name(blob), PyBytes_AS_STRING(prefix), prefix_size) != 0:
+                    continue
+                if memcmp(
+                    blob_name(blob) + blob.name_length - suffix_size, PyBytes_AS_STRING(suffix), suffix_size
+                ) != 0:
+                    continue
+                found.append(
+                    (PyBytes_FromStringAndSize(<const char*> blob_name(blob), blob.name_length), _as_tuple(blob))
+                )
+        finally:
+            self.leave()
+        return found
 
     def keys(self):
         """Every (name, qtype, view) a slot leads to; qtype 0 stands for «the name exists»."""
@@ -267,6 +310,7 @@ cdef class TableWriter(Table):
         header.data_size = data_size
         header.small_end = FIRST_BLOB
         header.large_start = data_size
+        memset(header.unlisted, UNLISTED_ALL, sizeof(header.unlisted))
         fd = os.memfd_create("kdns-table")
         try:
             os.ftruncate(fd, HEADER_PAGE + 64 * buckets + data_size)
@@ -374,10 +418,14 @@ cdef class TableWriter(Table):
         return changed
 
     def set_synced(self, unsigned int view, bint synced):
-        """Say whether all objects of `view` have been listed."""
+        """Say that all objects of `view` have been listed, or none."""
+        self.set_unlisted(view, 0 if synced else UNLISTED_ALL)
+
+    def set_unlisted(self, unsigned int view, uint8_t kinds):
+        """Say which kinds of objects `view` still lacks; not to be changed once the generation is read."""
         if view >= MAX_VIEWS:
             raise ValueError(f"view {view}, expected less than {MAX_VIEWS}")
-        self.header.synced[view] = synced
+        self.header.unlisted[view] = kinds
 
     def set_serial(self, unsigned int index, uint32_t serial):
         """Set the SOA serial number `index`: 2 * view, and one more for multicluster zones."""
@@ -389,21 +437,31 @@ cdef class TableWriter(Table):
         """Note that the writer is alive."""
         self.header.heartbeat_ns = kdns_clock_ns(CLOCK_MONOTONIC)
 
-    def copy_live(self, TableWriter target not None):
-        """Put every blob that is in use here into `target`, a new generation, and the header's state with them."""
+    def copy_live(self, TableWriter target not None, without=()):
+        """Put every blob that is in use here into `target`, a new generation, and the header's state with them.
+
+        The views in `without` are left out: there they are as if nothing had been listed yet.
+        """
         cdef uint64_t at, value
         cdef const BlobHeader* blob
         cdef const BlobHeader* copied = NULL
         cdef const uint64_t* slot
         cdef uint64_t name_hash, reference
-        memcpy(target.header.synced, self.header.synced, sizeof(self.header.synced))
-        memcpy(target.header.serials, self.header.serials, sizeof(self.header.serials))
+        cdef uint8_t left_out[MAX_VIEWS]
+        cdef unsigned int view
+        memset(left_out, 0, sizeof(left_out))
+        for number in without:
+            left_out[<unsigned int> number % MAX_VIEWS] = 1
+        for view in range(MAX_VIEWS):
+            if not left_out[view]:
+                target.header.unlisted[view] = self.header.unlisted[view]
+                memcpy(target.header.serials + 2 * view, self.header.serials + 2 * view, 2 * sizeof(uint32_t))
         for at in range(SLOTS_PER_BUCKET * self.header.buckets):
             value = self.index[at]
             if value == 0:
                 continue
             blob = <const BlobHeader*> (self.data + ((value & 0xFFFFFFFFU) << 3))
-            if blob.qtype == 0 or not _is_existence_slot(value):
+            if not left_out[blob.view % MAX_VIEWS] and (blob.qtype == 0 or not _is_existence_slot(value)):
                 name_hash = target.hash_name(blob_name(blob), blob.name_length, blob.view)
                 reference = target._copy_blob(blob)
                 target._insert(_key(name_hash, blob.qtype), reference)
@@ -413,10 +471,11 @@ cdef class TableWriter(Table):
             if value == 0:
                 continue
             blob = <const BlobHeader*> (self.data + ((value & 0xFFFFFFFFU) << 3))
-            if blob.qtype != 0 and _is_existence_slot(value):
+            if not left_out[blob.view % MAX_VIEWS] and blob.qtype != 0 and _is_existence_slot(value):
                 name_hash = target.hash_name(blob_name(blob), blob.name_length, blob.view)
                 slot = target.find_slot(blob_name(blob), blob.name_length, name_hash, blob.qtype, blob.view, &copied)
-                target._insert(_key(name_hash, 0), slot[0] & 0xFFFFFFFFU)
+                if slot != NULL:        # a writer that was killed may leave anything but a wrong answer
+                    target._insert(_key(name_hash, 0), slot[0] & 0xFFFFFFFFU)
         target._touch()
 
     cdef uint64_t _put(

@@ -11,8 +11,11 @@ from libc.stdint cimport uint8_t, uint16_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from kdns.hotpath.answer cimport (
-    OUTCOME_DROP_SERVICE_PORT, OUTCOME_DROP_UNSENT, OUTCOME_FORMERR, OUTCOME_MISS, OUTCOME_NOTIMP, Outcome, Responder,
+    OUTCOME_DROP_SERVICE_PORT, OUTCOME_DROP_UNSENT, OUTCOME_FORMERR, OUTCOME_FORWARDED, OUTCOME_MISS, OUTCOME_NOTIMP,
+    Outcome, Responder, Route,
 )
+from kdns.hotpath.forward cimport Engine
+from kdns.hotpath.upstream_io cimport kdns_io_clock
 
 import os
 import socket
@@ -92,6 +95,10 @@ cdef extern from *:
         return ntohs(batch->peer[i].sin6_port);     /* at the same place in sockaddr_in */
     }
 
+    static inline int kdns_peer_is_v6(const kdns_batch *batch, int i) {
+        return batch->peer[i].sin6_family == AF_INET6;
+    }
+
     static void kdns_set_reply(kdns_batch *batch, int slot, int i, size_t length) {
         struct msghdr *in = &batch->in[i].msg_hdr, *out = &batch->out[slot].msg_hdr;
         batch->out_vector[slot].iov_base = batch->reply[i];
@@ -163,6 +170,7 @@ cdef extern from *:
         MSG_TRUNC
     int kdns_receive(int fd, kdns_batch* batch, int wildcard) noexcept nogil
     unsigned int kdns_peer_port(const kdns_batch* batch, int i) noexcept nogil
+    bint kdns_peer_is_v6(const kdns_batch* batch, int i) noexcept nogil
     void kdns_set_reply(kdns_batch* batch, int slot, int i, size_t length) noexcept nogil
     int kdns_send(int fd, kdns_batch* batch, int count) noexcept nogil
     size_t kdns_reply_control(msghdr* header) noexcept nogil
@@ -173,6 +181,7 @@ cdef extern from *:
 
 cdef enum:
     UDP_LIMIT = 1232            # octets; Responder lowers it to what the client takes
+    CONTROL_HEADER = 16         # octets of struct cmsghdr before the data: length (8), level and type (4 each)
     MAX_BATCHES = 16            # a wake-up serves at most this many full batches, so other events get their turn
 
 
@@ -184,6 +193,9 @@ cdef class UdpSocket:
 
     cdef kdns_batch* _batch
     cdef Responder _responder
+    cdef const Route* _open[KDNS_BATCH]     # of each missed datagram, as Responder.open
+    cdef list _engines                      # of the responder, and the number this socket has with each
+    cdef list _numbers
     cdef int _fd
     cdef bint _wildcard
 
@@ -194,9 +206,15 @@ cdef class UdpSocket:
         self._fd = fd
         self._responder = responder
         self._wildcard = wildcard
+        self._engines, self._numbers = [], []
 
     def __dealloc__(self):
         free(self._batch)
+
+    def use_engines(self, receiver not None):
+        """Let engines take over what they can; `receiver(message, peer, control)` gets what they hand back."""
+        self._numbers = [engine.add_client(self._fd, self._responder, receiver) for engine in self._responder.engines]
+        self._engines = self._responder.engines
 
     def receive(self):
         """Serve what waits in the socket; the misses, each (message, peer, control), the latter two for `send`."""
@@ -210,11 +228,10 @@ cdef class UdpSocket:
             if missed:
                 if misses is None:
                     misses = []
-                for at in range(missed):
-                    misses.append(self._miss(self._batch.missed[at]))
+                self._sort_out(missed, misses)
             if count < KDNS_BATCH:
                 break
-        return misses
+        return misses or None
 
     def send(self, bytes reply not None, bytes peer not None, bytes control not None):
         """Send a reply of the slow path; False where the kernel refused it."""
@@ -234,6 +251,7 @@ cdef class UdpSocket:
         cdef size_t length
         cdef Py_ssize_t size
         cdef Outcome outcome
+        cdef uint64_t started = 0 if responder.meters is None else responder.meters.begin(count)
         responder.enter()
         for at in range(count):
             # A datagram that was cut cannot be parsed to its end: a header without the rest is a format error too.
@@ -247,17 +265,52 @@ cdef class UdpSocket:
             elif kdns_peer_port(batch, at) == 0:
                 outcome = OUTCOME_DROP_SERVICE_PORT
                 length = 0
-            responder.counters[<int> outcome] += 1
+            if outcome != OUTCOME_MISS:     # whether it is one is not known yet
+                responder.counters[<int> outcome] += 1
             if length:
+                if responder.seen.meter:
+                    responder.meters.note(
+                        &responder.seen, False, kdns_peer_is_v6(batch, at), batch.reply[at][3], batch.in_[at].msg_len
+                    )
                 kdns_set_reply(batch, replies, at, length)
                 replies += 1
             elif outcome == OUTCOME_MISS:
                 batch.missed[missed[0]] = <uint16_t> at
+                self._open[missed[0]] = responder.open
                 missed[0] += 1
         responder.leave()
         if replies:
             responder.counters[<int> OUTCOME_DROP_UNSENT] += kdns_send(self._fd, batch, replies)
+        if responder.meters is not None:
+            responder.meters.settle(started)
         return count
+
+    cdef _sort_out(self, int missed, list misses):
+        """Let engines take over which they can of the datagrams put aside; the others are misses."""
+        cdef uint64_t now = kdns_io_clock() if self._engines else 0
+        cdef int at
+        cdef Engine engine = None
+        cdef const Route* route
+        for at in range(missed):
+            route = self._open[at]
+            if route != NULL and self._engines:
+                engine = self._engines[route.engine - 1]
+                if self._take_over(engine, route, self._batch.missed[at], now):
+                    self._responder.counters[<int> OUTCOME_FORWARDED] += 1
+                    continue
+            self._responder.counters[<int> OUTCOME_MISS] += 1
+            misses.append(self._miss(self._batch.missed[at]))
+        if engine is not None:
+            for engine in self._engines:
+                engine.flush()
+
+    cdef bint _take_over(self, Engine engine, const Route* route, int at, uint64_t now):
+        cdef msghdr* header = &self._batch.in_[at].msg_hdr
+        cdef size_t control = kdns_reply_control(header) if header.msg_controllen else 0
+        return engine.take_over(
+            route, self._numbers[route.engine - 1], self._batch.datagram[at], self._batch.in_[at].msg_len,
+            header.msg_name, header.msg_namelen, header.msg_control, control, now,
+        )
 
     cdef object _miss(self, int at):
         cdef msghdr* header = &self._batch.in_[at].msg_hdr
@@ -280,3 +333,12 @@ def address_of(bytes peer not None):
     if family == socket.AF_INET:
         return socket.inet_ntop(family, peer[4:8]), port
     return socket.inet_ntop(family, peer[8:24]), port
+
+
+def arrival_of(bytes control not None):
+    """The address a query arrived at, from its control data as `receive` gives it; empty where there is none."""
+    if len(control) < CONTROL_HEADER + 12:
+        return ""
+    if struct.unpack_from("=i", control, 8)[0] == socket.IPPROTO_IP:
+        return socket.inet_ntop(socket.AF_INET, control[CONTROL_HEADER + 8:CONTROL_HEADER + 12])
+    return socket.inet_ntop(socket.AF_INET6, control[CONTROL_HEADER:CONTROL_HEADER + 16])

@@ -25,6 +25,7 @@ cdef struct Query:
     uint8_t has_edns
     uint8_t dnssec_ok
     uint8_t keepalive           # the client sent edns-tcp-keepalive (RFC 7828)
+    uint8_t nsid                # the client wants to know which server answers (RFC 5001)
     uint8_t has_upper_case
     uint64_t boundaries[4]      # bit n: a label starts at octet n of the name
     uint8_t name[NAME_BUFFER]   # lower case, zeros behind it

@@ -18,6 +18,7 @@ from libc.string cimport memcpy, memset
 cdef enum:
     OPT = 41
     CLASS_IN = 1
+    OPTION_NSID = 3
     OPTION_TCP_KEEPALIVE = 11
     MAX_RECORDS = 3             # authority 1 (IXFR's SOA), additional 2 (OPT, TSIG): as CoreDNS accepts
 
@@ -49,7 +50,7 @@ cdef Verdict parse(const uint8_t* packet, Py_ssize_t length, Query* query) noexc
         return VERDICT_FORMERR
     if not _parse_question(packet, length, query):
         return VERDICT_FORMERR
-    query.has_edns = query.dnssec_ok = query.keepalive = 0
+    query.has_edns = query.dnssec_ok = query.keepalive = query.nsid = 0
     query.payload_size = 0
     cdef int version = 0
     if authorities + additionals:
@@ -162,6 +163,8 @@ cdef bint _parse_options(const uint8_t* packet, Py_ssize_t at, Py_ssize_t end, Q
             return False
         if _u16(packet + at) == OPTION_TCP_KEEPALIVE:
             query.keepalive = 1
+        elif _u16(packet + at) == OPTION_NSID:
+            query.nsid = 1
         at += 4 + _u16(packet + at + 2)
     return at == end
 
@@ -181,6 +184,7 @@ def inspect(const unsigned char[::1] packet not None):
             "payload_size": query.payload_size,
             "dnssec_ok": bool(query.dnssec_ok),
             "keepalive": bool(query.keepalive),
+            "nsid": bool(query.nsid),
             "has_upper_case": bool(query.has_upper_case),
         }
     return <int> verdict, {}

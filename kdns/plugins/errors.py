@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import traceback
 from dataclasses import dataclass, field
 
@@ -13,35 +12,61 @@ from kdns.dns import names
 from kdns.dns.codes import type_text
 from kdns.dns.reply import Reply
 from kdns.errors import CorefileError, ServeError
+from kdns.plugins.consolidation import LATE_SECONDS, Period, SharedCounts
+from kdns.plugins.pattern import Pattern, PatternError
 from kdns.plugins.plugin import Handler, Request, Setup
 
 LEVELS = ("warning", "error", "info", "debug")
-MAX_PATTERN = 10_000  # characters of a regular expression, as CoreDNS allows
 
 _LOG = log.plugin_logger("errors")
 
 
 @dataclass(slots=True)
 class Consolidation:
-    """One `consolidate` line: errors a pattern meets are counted, and told of once a period."""
+    """One `consolidate` line: errors a pattern meets are counted, by all workers, and told of once a period."""
 
     period_seconds: float
-    pattern: re.Pattern[str]
+    pattern: Pattern
     level: str = "error"
     show_first: bool = False
-    count: int = field(default=0, init=False)
+    _counts: SharedCounts = field(init=False)
+    _number: int = field(init=False)  # of the pattern, in those counts
+    _watched: int = field(default=0, init=False)  # the last period this process looks after
+
+    def count_in(self, counts: SharedCounts, number: int) -> None:
+        """Count there from now on, under this number."""
+        self._counts, self._number = counts, number
 
     def note(self) -> bool:
         """Count an error; whether it opens a period."""
-        self.count += 1
-        return self.count == 1
+        period = self._counts.add(self._number, self.period_seconds)
+        opens = period.errors == 1
+        self._watch(period, 0.0 if opens else LATE_SECONDS)
+        return opens
 
-    def report(self) -> None:
-        """Tell of the period that ends."""
-        count, self.count = self.count, 0
+    def watch_open(self) -> None:
+        """See to it that a period others have opened is told of, also if all of them die."""
+        period = self._counts.open_period(self._number)
+        if period is not None:
+            self._watch(period, LATE_SECONDS)
+
+    def report_open(self) -> None:
+        """Tell of a period that is open now, and end it."""
+        period = self._counts.open_period(self._number)
+        if period is not None:
+            self._report(period.number)
+
+    def _watch(self, period: Period, late_seconds: float) -> None:
+        if period.number != self._watched:
+            self._watched = period.number
+            asyncio.get_running_loop().call_at(period.end + late_seconds, self._report, period.number)
+
+    def _report(self, number: int) -> None:
+        """Tell of a period, unless somebody did."""
+        count = self._counts.close(self._number, number)
         if count > 1 or (count == 1 and not self.show_first):
             period = format_duration(self.period_seconds)
-            _write(self.level, f"{count} errors like '{self.pattern.pattern}' occurred in last {period}")
+            _write(self.level, f"{count} errors like '{self.pattern.text}' occurred in last {period}")
 
 
 class Errors:
@@ -52,6 +77,15 @@ class Errors:
     def __init__(self, consolidations: list[Consolidation], stacktrace: bool = False) -> None:
         self._consolidations = consolidations
         self._stacktrace = stacktrace
+        if consolidations:
+            counts = SharedCounts(len(consolidations))
+            for number, consolidation in enumerate(consolidations):
+                consolidation.count_in(counts, number)
+
+    async def run(self) -> None:
+        """Take over the periods of a worker that died, when this one begins."""
+        for consolidation in self._consolidations:
+            consolidation.watch_open()
 
     async def serve(self, request: Request, next_handler: Handler) -> Reply:
         """Hand on; an error is logged and goes on to the server, which answers for it."""
@@ -66,13 +100,16 @@ class Errors:
             raise
 
     def _log(self, request: Request, error: ServeError) -> None:
-        """One line, unless a consolidation counts the error instead: the first whose pattern it meets."""
+        """One line, unless a consolidation counts the error instead: the first whose pattern it meets.
+
+        An rcode without a reason is no line.
+        """
         text, level = str(error), "error"
+        if not text:
+            return
         for consolidation in self._consolidations:
-            if consolidation.pattern.search(text):
+            if consolidation.pattern.is_in(text):
                 opens_period = consolidation.note()
-                if opens_period:
-                    asyncio.get_running_loop().call_later(consolidation.period_seconds, consolidation.report)
                 if not opens_period or not consolidation.show_first:
                     return
                 level = consolidation.level
@@ -83,8 +120,7 @@ class Errors:
     def flush(self) -> None:
         """Tell of the periods that are open; at shutdown."""
         for consolidation in self._consolidations:
-            if consolidation.count:
-                consolidation.report()
+            consolidation.report_open()
 
 
 def setup(setup: Setup) -> Errors:
@@ -121,12 +157,10 @@ def _parse_consolidate(setup: Setup) -> Consolidation:
         period = parse_duration(arguments[0])
     except CorefileError as error:
         raise directive.error(str(error)) from error
-    if len(arguments[1]) > MAX_PATTERN:
-        raise directive.error(f"regex pattern too long: {len(arguments[1])} > {MAX_PATTERN}")
     try:
-        pattern = re.compile(arguments[1])
-    except re.error as error:
-        raise directive.error(f"error parsing regexp: {error}: `{arguments[1]}`") from error
+        pattern = Pattern(arguments[1])
+    except PatternError as error:
+        raise directive.error(str(error)) from error
     level, show_first = "", False
     for option in arguments[2:]:
         if option == "show_first":

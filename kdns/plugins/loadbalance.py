@@ -1,7 +1,9 @@
 """`loadbalance`: spreads clients over the addresses of a name by where its answers begin.
 
 `round_robin` starts the records at a random one, each equally often, in constant time whatever their number: the
-compiled path does it too. `prefer` and `weighted` look into each reply and so keep a block's names off that path.
+compiled path does it too. Where records are not alike, those of MX and addresses beside others, they are shuffled; the
+compiled path leaves MX questions to that. `prefer` and `weighted` look into each reply and so keep a block's names off
+the compiled path.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from kdns.corefile import format_duration, parse_duration
 from kdns.dns import names
 from kdns.dns.codes import Rcode, RRType
 from kdns.dns.compression import write_body
-from kdns.dns.records import read_answers
+from kdns.dns.records import read_answers, read_sections
 from kdns.dns.reply import Reply
 from kdns.dns.rrset import Record
 from kdns.errors import CorefileError, FormatError
@@ -30,6 +32,7 @@ MAX_WEIGHT = 255
 
 _WEIGHT = re.compile(r"0*[0-9]{1,3}")
 _ADDRESS_TYPES = frozenset({RRType.A, RRType.AAAA})
+_SPREAD_TYPES = (_ADDRESS_TYPES, frozenset({RRType.MX}))  # what is shuffled, each behind the one before, as CoreDNS
 _LOG = log.plugin_logger("loadbalance")
 
 Networks = tuple[tuple[int, int, int], ...]  # (octets of an address, network, mask)
@@ -46,10 +49,11 @@ class RoundRobin:
     async def serve(self, request: Request, next_handler: Handler) -> Reply:
         """Hand on, and let the reply rotate."""
         reply = await next_handler(request)
-        if reply.rcode != Rcode.NOERROR:
+        if reply.rcode != Rcode.NOERROR or reply.more is not None:  # of a zone transfer the order matters
             return reply
         if not self._prefer:
-            return reply.rotated()
+            # A reply of no more than one answer is the table's, or has nothing to spread.
+            return reply.rotated() if reply.body.record_length or reply.body.answers < 2 else _shuffled(request, reply)
         return _reorder(request, reply, self._preferred_first)
 
     def _preferred_first(self, owner: bytes, addresses: list[Record]) -> list[Record]:
@@ -70,7 +74,7 @@ class Weighted:
     async def serve(self, request: Request, next_handler: Handler) -> Reply:
         """Hand on, and put the drawn address first."""
         reply = await next_handler(request)
-        if reply.rcode != Rcode.NOERROR:
+        if reply.rcode != Rcode.NOERROR or reply.more is not None:  # of a zone transfer the order matters
             return reply
         return _reorder(request, reply, self._drawn_first)
 
@@ -210,6 +214,24 @@ def _first_network(address: bytes, networks: Networks) -> int:
         if len(address) == size and value & mask == network:
             return index
     return len(networks)
+
+
+def _shuffled(request: Request, reply: Reply) -> Reply:
+    """The reply with the addresses and the MX records of each section shuffled, if its answers have some to shuffle."""
+    sections = read_sections(request.query.head, reply.body)
+    if all(sum(record.rtype in types for record in sections.answers) < 2 for types in _SPREAD_TYPES):
+        return reply
+    return replace(reply, body=write_body(request.query.name, *map(_spread, sections)))
+
+
+def _spread(section: Sequence[Record]) -> list[Record]:
+    """The records of a section: aliases, then all others, then what is shuffled."""
+    runs = [[record for record in section if record.rtype in types] for types in _SPREAD_TYPES]
+    for run in runs:
+        random.shuffle(run)
+    others = [record for record in section if not any(record.rtype in types for types in _SPREAD_TYPES)]
+    others.sort(key=lambda record: record.rtype != RRType.CNAME)
+    return [*others, *(record for run in runs for record in run)]
 
 
 def _reorder(request: Request, reply: Reply, order: Orderer) -> Reply:

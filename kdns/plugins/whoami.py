@@ -30,7 +30,7 @@ class Whoami:
         ]
         if len(transport + name) > names.MAX_NAME:
             additionals.pop()
-        return Reply(body=write_body(name, (), (), additionals))
+        return Reply(body=write_body(name, (), (), additionals), writer="whoami")
 
 
 def setup(setup: Setup) -> Whoami:

@@ -9,12 +9,13 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import setproctitle
 import uvloop
 
 from kdns import log
+from kdns.server.heartbeat import Heartbeat
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 EXIT_FAILED = 1
@@ -23,11 +24,22 @@ EXIT_FAILED = 1
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT)
 
 
+@contextlib.contextmanager
+def signals_held() -> Iterator[None]:
+    """Deliver no signal meanwhile: a fork's child has the supervisor's handlers until it has taken its own."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def run_child(
     title: str,
     supervisor_pid: int,
     main: Callable[[], Awaitable[None]],
     new_loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop,
+    heartbeat: Heartbeat | None = None,
 ) -> None:
     """Run `main` in a fresh event loop and end the process; never returns. To be called right after a fork."""
     status = EXIT_FAILED
@@ -39,11 +51,12 @@ def run_child(
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for number in _IGNORED:
             signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         set_title(title)
         # What came from the supervisor lives as long as this process; looking through it would only unshare its pages.
         gc.freeze()
         with asyncio.Runner(loop_factory=new_loop) as runner:
-            runner.run(_as_coroutine(main))
+            runner.run(_run(main, heartbeat))
         status = 0
     except Exception as error:
         log.logger().error("%s ended by %s: %s", title, type(error).__name__, error)
@@ -61,5 +74,8 @@ def set_title(title: str) -> None:
     setproctitle.setthreadtitle(title.removeprefix("kdns: "))
 
 
-async def _as_coroutine(main: Callable[[], Awaitable[None]]) -> None:
+async def _run(main: Callable[[], Awaitable[None]], heartbeat: Heartbeat | None) -> None:
+    beating = None if heartbeat is None else asyncio.get_running_loop().create_task(heartbeat.run())
     await main()
+    if beating is not None:
+        beating.cancel()

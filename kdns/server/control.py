@@ -2,43 +2,57 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
-
-import msgspec
+from typing import NamedTuple
 
 MAX_MESSAGE = 4096  # octets; the longest carries one error text, cut to fit
 MAX_TEXT = 3000  # octets of an error text
 
+# The standard library's JSON and tuples: msgspec takes 20 ms to load, which a start has better uses for.
 
-class Serve(msgspec.Struct, tag=True):
+
+class Serve(NamedTuple):
     """To a worker: serve the sockets of this number from now on."""
+
+    number: int
+    is_late: bool = False  # the one before was stuck: what waits in the sockets is old
+
+
+class Serving(NamedTuple):
+    """From a worker: it has read its sockets since, or will with the next turn of its loop."""
 
     number: int
 
 
-class NewTable(msgspec.Struct, tag=True):
+class NewTable(NamedTuple):
     """A generation of the response table; its file comes along."""
 
     generation: int
+    is_current: bool = True  # nothing in it is a former informer's word any more
 
 
-class Stop(msgspec.Struct, tag=True):
+class Stop(NamedTuple):
     """To a child: end; finish what is under way within this time."""
 
     drain_seconds: float
+    gone: tuple[int, ...] = ()  # the listeners whose places nobody has any more, by their order
 
 
-class Failed(msgspec.Struct, tag=True):
-    """From the informer: it cannot start, and why."""
+class Failed(NamedTuple):
+    """From the informer: it cannot start, and why. From who tries a Corefile: it is no good, and why."""
 
     text: str
 
 
-Message = Serve | NewTable | Stop | Failed
+class Checked(NamedTuple):
+    """From who tries a Corefile: it is good."""
 
-_ENCODER = msgspec.json.Encoder()
-_DECODER = msgspec.json.Decoder(Message)
+
+Message = Serve | Serving | NewTable | Stop | Failed | Checked
+
+_KINDS = {kind.__name__: kind for kind in (Serve, Serving, NewTable, Stop, Failed, Checked)}
 
 
 def fit_text(text: str) -> str:
@@ -66,7 +80,7 @@ class Channel:
     def send(self, message: Message, fd: int | None = None) -> bool:
         """Send; False where the other end is gone or takes nothing in."""
         try:
-            socket.send_fds(self._end, [_ENCODER.encode(message)], [] if fd is None else [fd])
+            socket.send_fds(self._end, [_encode(message)], [] if fd is None else [fd])
         except OSError:
             return False
         return True
@@ -84,8 +98,20 @@ class Channel:
         fd = fds[0] if fds else None
         if fd is not None:
             os.set_inheritable(fd, False)
-        return _DECODER.decode(data), fd
+        return _decode(data), fd
 
     def close(self) -> None:
         """Close this end."""
         self._end.close()
+
+
+def _encode(message: Message) -> bytes:
+    return json.dumps([type(message).__name__, *message], ensure_ascii=False).encode()
+
+
+def _decode(data: bytes) -> Message:
+    name, *values = json.loads(data)
+    # An array may only stand for a tuple.
+    values = [tuple(value) if isinstance(value, list) else value for value in values]
+    message: Message = _KINDS[name](*values)
+    return message

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING
 
 from kdns import log
 from kdns.cluster.manifests import ManifestSource
-from kdns.cluster.objects import Event
+from kdns.cluster.objects import Event, ServiceType
+from kdns.cluster.telemetry import CLUSTER_IP, HEADLESS, TallyMetrics, Telemetry
+from kdns.cluster.unlisted import Unlisted
 from kdns.cluster.view import needs_of
 from kdns.errors import ManifestError
 from kdns.hotpath.table import TableWriter
@@ -29,25 +32,36 @@ if TYPE_CHECKING:
 HEARTBEAT_SECONDS = 1.0
 RETRY_SECONDS = 1.0  # between tries to read what could be read before
 
+# Which Services' changes count into which label of the programming duration.
+SERVICE_KINDS = {ServiceType.CLUSTER_IP: CLUSTER_IP, ServiceType.HEADLESS: HEADLESS}
+
 _LOG = log.plugin_logger("kubernetes")
 
 
 class Informer:
-    """The informer process. `has_table` says that workers already answer from a table of a former informer."""
+    """The informer process. `table_fd` is the table workers answer from already, of a former informer."""
 
-    def __init__(self, context: ServerContext, channel: Channel, has_table: bool) -> None:
+    def __init__(self, context: ServerContext, channel: Channel, table_fd: int | None) -> None:
         surroundings = context.resolver.surroundings
         self._views = surroundings.views
         self._accesses = surroundings.accesses
         self._environ = surroundings.environ
         self._manifests = context.manifests
+        self._resync_seconds = context.resync_seconds
+        self._telemetry = Telemetry(surroundings.metrics)
+        self._tally_metrics = TallyMetrics(self._telemetry)
         self._channel = channel
-        self._has_table = has_table
-        self._publisher = Publisher(self._views, self._announce, has_table=has_table, epochs=context.epochs.all_rows())
+        former = None
+        if table_fd is not None:
+            former = TableWriter(table_fd, True)
+            os.close(table_fd)  # the mapping has its own; this one would keep the generation for ever
+        # What the former informer knew all of: it is answered until this one knows as much.
+        self._known = [former is not None and former.is_synced(index) for index in range(len(self._views))]
+        self._publisher = Publisher(self._views, self._announce, former=former, epochs=context.epochs.all_rows())
         self._followers: list[ClusterFollower] = []
         self._keeper: ImageKeeper | None = None
         if context.state is not None:
-            epoch = context.epochs.row(context.workers)
+            epoch = context.epochs.row(surroundings.metrics.attached or 0)
             self._keeper = ImageKeeper(context.state, self._complete_table, self._unheard_seconds, epoch)
         self._stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -97,7 +111,7 @@ class Informer:
                 if str(error) != told:
                     told = str(error)
                     self._channel.send(Failed(fit_text(told)))
-            if not self._has_table:  # the supervisor ends the start that failed
+            if not all(self._known):  # the supervisor ends the start that failed
                 await self._stopped
                 return
             await asyncio.sleep(RETRY_SECONDS)
@@ -119,17 +133,32 @@ class Informer:
         access = self._accesses[index]
         synced = asyncio.Event()
 
-        def on_synced() -> None:
-            self._publisher.sync([index])
-            synced.set()
+        def on_listed(unlisted: Unlisted) -> None:
+            self._publisher.sync([index], unlisted)
+            if not unlisted:
+                synced.set()
 
         follower = ClusterFollower(
-            access, self._views[index], partial(self._publisher.apply, index), on_synced, self._environ
+            access,
+            self._views[index],
+            partial(self._publisher.apply, index),
+            on_listed,
+            self._environ,
+            telemetry=self._telemetry,
+            resync_seconds=self._resync_seconds,
+            on_programmed=partial(self._note_programmed, index),
+            is_known=self._known[index],
         )
         self._followers.append(follower)
         async with asyncio.TaskGroup() as group:
             group.create_task(follower.run())
             group.create_task(_tell_when_late(synced, access.startup_timeout_seconds))
+
+    def _note_programmed(self, index: int, namespace: str, service: str, triggered_at: float) -> None:
+        kind = self._publisher.service_type(index, namespace, service)
+        if kind in SERVICE_KINDS:
+            seconds = max(0.0, time.time() - triggered_at)
+            self._telemetry.programming_duration.observe(seconds, (SERVICE_KINDS[kind],))
 
     # The table's image
 
@@ -149,11 +178,14 @@ class Informer:
         return longest
 
     def _announce(self, table: TableWriter) -> None:
-        self._channel.send(NewTable(int(table.statistics()["generation"])), table.fd)
+        message = NewTable(int(table.statistics()["generation"]), is_current=self._publisher.is_own)
+        self._channel.send(message, table.fd)
 
     async def _beat(self) -> None:
         while True:
             self._publisher.beat()
+            for index, follower in enumerate(self._followers):
+                self._tally_metrics.show(str(index), follower.statistics())
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
 
@@ -167,11 +199,11 @@ async def _tell_when_late(synced: asyncio.Event, timeout_seconds: float) -> None
 
 
 def informer_main(
-    context: ServerContext, channel: Channel, has_table: bool
+    context: ServerContext, channel: Channel, table_fd: int | None
 ) -> Callable[[], Coroutine[None, None, None]]:
-    """The coroutine function the informer process runs."""
+    """The coroutine function the informer process runs; it owns `table_fd`, which was made for the same views."""
 
     async def main() -> None:
-        await Informer(context, channel, has_table).run()
+        await Informer(context, channel, table_fd).run()
 
     return main

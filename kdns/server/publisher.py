@@ -1,8 +1,8 @@
 """What the informer's sources feed: a store for each view, and the one table that is made of all of them.
 
-A view is published whole, in a generation nobody has seen yet, once its source says that everything has been listed;
-from then on its changes go into the current generation. Where workers answer from the table of a former informer,
-nothing is handed over before every view is whole: a table is never replaced by a lesser one.
+A view is published whole, in a generation nobody has seen yet, once its source says that everything has been listed,
+or all that can be; from then on its changes go into the current generation. Where workers answer from the table of a
+former informer, what that one says of a view is carried on until the view is published again.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import os
 import time
 from collections.abc import Callable, Sequence
 
-from kdns.cluster.objects import EndpointSlice, Event, Service
+from kdns.cluster.objects import EndpointSlice, Event, Service, ServiceType
 from kdns.cluster.store import Store
+from kdns.cluster.unlisted import OF_KIND, Unlisted
 from kdns.cluster.view import View
 from kdns.dns import names
 from kdns.hotpath.table import TableWriter
 from kdns.table.builder import TableBuilder, ZoneSettings
+from kdns.table.render import external_soa_template
 
 # Keys a table gets: an endpoint has A, SRV, PTR and two names; a Service as much for itself and each way to its ports.
 KEYS_PER_OBJECT, KEYS_PER_ENDPOINT, KEYS_PER_SERVICE = 1, 5, 17
@@ -26,26 +28,25 @@ Announce = Callable[[TableWriter], None]
 
 
 class Publisher:
-    """Turns events of views into a published table. `has_table`: workers already answer from an earlier one."""
+    """Turns events of views into a published table. Of a `former` informer, the table workers answer from."""
 
     def __init__(
         self,
         views: Sequence[View],
         announce: Announce,
         *,
-        has_table: bool,
+        former: TableWriter | None = None,
         epochs: memoryview | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._clock = clock
         self._views = views
-        self._announce = announce
-        self._has_table = has_table
+        self._has_former = former is not None
         self._stores = [Store(view, clock) for view in views]
-        self._synced: set[int] = set()
-        zones = [ZoneSettings(frozenset(view.zones), view.ttl) for view in views]
-        self._builder = TableBuilder(zones, os.urandom, self._on_generation, epochs=epochs)
-        self._keys = 0
+        self._published: dict[int, Unlisted] = {}  # what each view that is published still lacks
+        zones = [_settings_of(view) for view in views]
+        self._builder = TableBuilder(zones, os.urandom, announce, epochs=epochs, former=former)
+        self._keys = [0] * len(views)  # expected of each view's next generation
 
     @property
     def builder(self) -> TableBuilder:
@@ -59,59 +60,79 @@ class Publisher:
 
     @property
     def is_synced(self) -> bool:
-        """Whether every view is whole, so that the table is complete and handed over."""
-        return len(self._synced) == len(self._views)
+        """Whether every view is published, and lacks nothing."""
+        return len(self._published) == len(self._views) and not any(self._published.values())
+
+    @property
+    def is_own(self) -> bool:
+        """Whether nothing of a former informer is in the table any more."""
+        return not self._has_former or len(self._published) == len(self._views)
 
     def start(self) -> None:
         """Where there is no table yet, hand over one with what is true of any cluster, its views not synced."""
-        if self._has_table:
+        if self._has_former:
             return
         for index, view in enumerate(self._views):
             self._builder.load(index, Store(view, self._clock).all_nodes())
         self._builder.announce()
 
     def apply(self, index: int, events: Sequence[Event]) -> None:
-        """Take events of a view over; into the table too, as far as they change it, once the view is whole."""
+        """Take events of a view over; into the table too, as far as they change it, once the view is published."""
         store = self._stores[index]
         for event in events:
             store.apply(event)
-        if index in self._synced:
+        unlisted = self._published.get(index)
+        # A list that was lacking comes as one batch, and its names with the generation that follows it.
+        if unlisted is not None and not any(OF_KIND[event.kind] & unlisted for event in events):
             self._builder.publish(index, store.take_changes())
             self._set_state(index)
         else:
-            self._keys += sum(map(expected_keys, events))
+            self._keys[index] += sum(map(expected_keys, events))
 
-    def sync(self, indexes: Sequence[int]) -> None:
-        """Publish views whose objects are all there, in a generation of their own."""
+    def sync(self, indexes: Sequence[int], unlisted: Unlisted = Unlisted.NOTHING) -> None:
+        """Publish views in a generation of their own: all their objects are there, but for those of some kinds."""
         gc.disable()  # hundreds of thousands of objects are made, and nearly all of them stay
-        self._builder.begin_generation(self._keys * self._forward_zones(indexes))
-        self._keys = 0
+        expected = sum(self._keys[index] * self._forward_zones(index) for index in indexes)
+        self._builder.begin_generation(expected, without=indexes)
         for index in indexes:
+            self._keys[index] = 0
+            self._published[index] = self._stores[index].unlisted = unlisted
             self._builder.load(index, self._stores[index].all_nodes())
             self._set_state(index)
-        self._synced.update(indexes)
         self._builder.announce()
         gc.collect()
         gc.freeze()
         gc.enable()
 
+    def service_type(self, index: int, namespace: str, name: str) -> ServiceType | None:
+        """The type of a Service that is published; None where there is none."""
+        return self._stores[index].service_type(namespace, name) if index in self._published else None
+
     def beat(self) -> None:
         """Note in the table that its writer is alive."""
         self._builder.beat()
 
-    def _on_generation(self, table: TableWriter) -> None:
-        if not self._has_table or self.is_synced:
-            self._announce(table)
-
     def _set_state(self, index: int) -> None:
         store = self._stores[index]
         self._builder.set_state(
-            index, synced=True, serial=store.serial, multicluster_serial=store.multicluster_serial
-        )  # fmt: skip
+            index,
+            serial=store.serial,
+            multicluster_serial=store.multicluster_serial,
+            external_serial=store.external_serial,
+            unlisted=self._published[index],
+        )
 
-    def _forward_zones(self, indexes: Sequence[int]) -> int:
+    def _forward_zones(self, index: int) -> int:
         """How many times most of an object's names are in the table."""
-        return max([1, *(sum(not _is_reverse(zone) for zone in self._views[index].zones) for index in indexes)])
+        return sum(not _is_reverse(zone) for zone in self._views[index].zones)
+
+
+def _settings_of(view: View) -> ZoneSettings:
+    external = view.external
+    if external is None:
+        return ZoneSettings(frozenset(view.zones), view.ttl, soa_minimum=view.soa_minimum)
+    soa = external_soa_template(external.ttl, external.apex, external.soa_minimum)
+    return ZoneSettings(frozenset(view.zones), view.ttl, frozenset(external.zones), soa, view.soa_minimum)
 
 
 def expected_keys(event: Event) -> int:

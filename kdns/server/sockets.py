@@ -10,15 +10,18 @@ import contextlib
 import errno
 import os
 import socket
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kdns.errors import StartError
 
+DISCARD_PORT = 9  # RFC 863: nobody asks from there
 TCP_BACKLOG = 1024  # connections the kernel accepts ahead of a worker
 RECEIVE_BUFFER = 4 << 20  # octets; more than the default, so that a worker's successor finds what came in between
 IP_PKTINFO = 8  # linux/in.h; Python's socket module has neither on every build
 IPV6_RECVPKTINFO = 49  # linux/in6.h
 SO_RCVBUFFORCE = 33  # asm-generic/socket.h
+WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - a DNS server is for everybody
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,20 @@ class DnsSocket:
     family_is_v6: bool
     wildcard: bool
 
+    def leave(self) -> None:
+        """Have the kernel give new queries to others, whoever holds this socket open; what waits in it can be read.
+
+        As long as a socket is open anywhere, the kernel prefers it to one of all addresses. So a UDP socket is
+        connected, to where nothing comes from; replies name where they go. A TCP socket listens no more.
+        """
+        with contextlib.suppress(OSError):
+            if self.socket.type == socket.SOCK_STREAM:
+                self.socket.shutdown(socket.SHUT_RDWR)
+            else:
+                host = self.socket.getsockname()[0]
+                loopback = "::1" if self.family_is_v6 else "127.0.0.1"
+                self.socket.connect((loopback if self.wildcard else host, DISCARD_PORT))
+
 
 @dataclass(frozen=True, slots=True)
 class ListenerSockets:
@@ -36,6 +53,27 @@ class ListenerSockets:
 
     udp: tuple[tuple[DnsSocket, ...], ...]
     tcp: tuple[tuple[DnsSocket, ...], ...]
+
+    def close(self) -> None:
+        """Close them in this process; where others have them too, they stay open."""
+        for of_worker in (*self.udp, *self.tcp):
+            for bound in of_worker:
+                bound.socket.close()
+
+
+def bind_listeners(
+    places: Sequence[tuple[str, int]], workers: int, kept: Mapping[tuple[str, int], ListenerSockets]
+) -> tuple[ListenerSockets, ...]:
+    """The sockets of each place, those of `kept` and new ones. Raises StartError; then no new one is left."""
+    made: list[ListenerSockets] = []
+    try:
+        made.extend(bind_listener(*place, workers) for place in places if place not in kept)
+    except StartError:
+        for sockets in made:
+            sockets.close()
+        raise
+    new = iter(made)
+    return tuple(kept[place] if place in kept else next(new) for place in places)
 
 
 def bind_listener(host: str, port: int, workers: int) -> ListenerSockets:
@@ -50,12 +88,11 @@ def bind_listener(host: str, port: int, workers: int) -> ListenerSockets:
 
 
 def _families(host: str) -> list[tuple[socket.AddressFamily, str]]:
-    if host:
+    # Either wildcard address means both families, as to Go.
+    if host not in ("", *WILDCARDS):
         return [(socket.AF_INET6 if ":" in host else socket.AF_INET, host)]
-    found = [(socket.AF_INET, "0.0.0.0")]  # noqa: S104 - a DNS server is for everybody
-    if _has_ipv6():
-        found.append((socket.AF_INET6, "::"))
-    return found
+    families = (socket.AF_INET, socket.AF_INET6) if _has_ipv6() else (socket.AF_INET,)
+    return list(zip(families, WILDCARDS, strict=False))
 
 
 def _has_ipv6() -> bool:
@@ -79,7 +116,7 @@ def _bind_worker(
 
 def _bind(family: socket.AddressFamily, host: str, port: int, kind: socket.SocketKind) -> DnsSocket:
     is_v6 = family == socket.AF_INET6
-    wildcard = host in ("0.0.0.0", "::")  # noqa: S104
+    wildcard = host in WILDCARDS
     bound = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -89,7 +126,7 @@ def _bind(family: socket.AddressFamily, host: str, port: int, kind: socket.Socke
             _prepare_udp(bound, is_v6, wildcard)
         else:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind((host, port))
+        bound.bind(_socket_address(host, port))
         if kind == socket.SOCK_STREAM:
             bound.listen(TCP_BACKLOG)
     except OSError as error:
@@ -99,6 +136,12 @@ def _bind(family: socket.AddressFamily, host: str, port: int, kind: socket.Socke
         reason = os.strerror(error.errno or 0).lower()
         raise StartError(f"{listen} {shown}:{port}: bind: {reason}{_advice(error)}") from error
     return DnsSocket(bound, is_v6, wildcard)
+
+
+def _socket_address(host: str, port: int) -> tuple[str, int] | tuple[str, int, int, int]:
+    """What an address is to the kernel; one of a single link has that link's number."""
+    address, _, zone = host.partition("%")
+    return (address, port, 0, socket.if_nametoindex(zone)) if zone else (address, port)
 
 
 def _prepare_udp(bound: socket.socket, is_v6: bool, wildcard: bool) -> None:

@@ -53,10 +53,8 @@ class StateFolder:
             return None
 
 
-def open_state(
-    folder: str, max_age_seconds: float, surroundings: Surroundings, manifests: str | None
-) -> StateFolder:  # fmt: skip
-    """Check the folder. Raises StartError."""
+def check_folder(folder: str) -> Path:
+    """The folder of `--state-dir`. Raises StartError."""
     path = Path(folder)
     if not path.exists():
         raise StartError(f"--state-dir {folder}: no such folder")
@@ -64,6 +62,14 @@ def open_state(
         raise StartError(f"--state-dir {folder}: not a folder")
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         raise StartError(f"--state-dir {folder}: not writable")
+    return path
+
+
+def open_state(
+    folder: str, max_age_seconds: float, surroundings: Surroundings, manifests: str | None
+) -> StateFolder:  # fmt: skip
+    """Check the folder. Raises StartError."""
+    path = check_folder(folder)
     made_for = fingerprint_of(surroundings.views, surroundings.accesses, surroundings.environ, manifests)
     return StateFolder(path, max_age_seconds, made_for)
 

@@ -8,90 +8,56 @@ left, and entered again; nothing is lost meanwhile, for it is a matter of a mill
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from enum import Enum
 
 from kdns import log
 from kdns.corefile import format_duration
-from kdns.hotpath.table import Table
-from kdns.server.child import run_child, set_title
-from kdns.server.context import ServerContext
-from kdns.server.control import Channel, Failed, NewTable, Serve, Stop
+from kdns.server.child import set_title
+from kdns.server.control import Checked, Failed, NewTable, Serving
 from kdns.server.endpoints import HttpEndpoints
-from kdns.server.informer import informer_main
-from kdns.server.worker import worker_main
-
-DRAIN_SECONDS = 5.0  # what is under way at the end may take so long, as CoreDNS gives its servers
-KILL_GRACE_SECONDS = 1.0  # beyond it a child that does not end is killed
-QUICK_DEATH_SECONDS = 1.0  # a child that lived no longer failed to start
-MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.1, 5.0  # between tries to start such a child
-
-
-class Role(Enum):
-    """What a child is for; the value is its title."""
-
-    WORKER = "kdns: spare"  # until it is given a number
-    INFORMER = "kdns: informer"
-
-
-@dataclass(slots=True)
-class Child:
-    """A running child process."""
-
-    pid: int
-    role: Role
-    channel: Channel
-    started: float
-    number: int | None = None
-
-
-@dataclass(slots=True)
-class _Backoff:
-    """When a child of a role may be started again: at once, unless its like die as soon as they live."""
-
-    not_before: float = 0.0
-    pause: float = 0.0
-
-    def note_death(self, lived_seconds: float, now: float) -> None:
-        if lived_seconds >= QUICK_DEATH_SECONDS:
-            self.pause = 0.0
-            return
-        # The first quick death may be somebody's kill; only the next ones show that starting fails.
-        self.not_before = now + self.pause
-        self.pause = min(max(2 * self.pause, MIN_BACKOFF_SECONDS), MAX_BACKOFF_SECONDS)
+from kdns.server.forking import fork_child
+from kdns.server.heartbeat import BEAT_SECONDS
+from kdns.server.instance import Check, Child, Feed, Role
+from kdns.server.processes import Owner, Processes
+from kdns.server.reloading import Reloader
+from kdns.server.threads import Threads
 
 
 @dataclass(slots=True)
 class Supervisor:
-    """Runs a configuration until a signal ends it."""
+    """Runs a configuration, and those that replace it, until a signal ends it."""
 
-    context: ServerContext
+    processes: Processes
     http: HttpEndpoints
-    on_started: Callable[[], None]
+    on_started: Callable[[], None] = lambda: None
     on_ended: Callable[[], None] = lambda: None
-    _children: dict[int, Child] = field(default_factory=dict)
-    _backoff: dict[Role, _Backoff] = field(default_factory=lambda: {role: _Backoff() for role in Role})
-    _table_fd: int | None = None
+    reloader: Reloader | None = None
+    threads: Threads = field(default_factory=Threads)
     _failure: str | None = None
     _ending: asyncio.Task[None] | None = None
-    _fork_wanted: asyncio.Event = field(default_factory=asyncio.Event)
 
     def run(self) -> int:
         """Start everything and stay; the exit status."""
         set_title("kdns: supervisor")
         loop = asyncio.new_event_loop()
         self._watch_signals(loop)
+        self.http.counters = self.processes.current.context.counters
+        self.http.children = lambda: list(self.processes.children)
         self._load_image()
         loop.run_until_complete(self.http.start())
         self.on_started()
-        while (role := loop.run_until_complete(self._wait_fork())) is not None:
-            self._fork(role, loop)
+        tasks = [loop.create_task(self._watch())]
+        if self.reloader is not None:
+            tasks.append(loop.create_task(self.reloader.run(self)))
+        while (missing := loop.run_until_complete(self._wait_fork())) is not None:
+            if not self.processes.is_ending:  # the loop's last turn may have begun the end: who comes now is not told
+                self._fork(*missing, loop)
+        loop.run_until_complete(_cancel(tasks))
         loop.run_until_complete(self.http.aclose())
         loop.close()
         self.on_ended()
@@ -104,99 +70,35 @@ class Supervisor:
 
     def _load_image(self) -> None:
         """Begin with the table a former process has left, where there is one that is good."""
-        state = self.context.state
+        current = self.processes.current
+        state = current.context.state
         if state is None or (image := state.load()) is None:
             return
-        self._hand_out_table(image.fd)
-        self.http.outdated_at = time.monotonic() + state.max_age_seconds - image.age_seconds
+        self.processes.hand_out_table(current.feed, image.fd)
+        self.http.imaged_at = time.monotonic() - image.age_seconds
+        self.http.outdated_at = self.http.imaged_at + state.max_age_seconds
         age = format_duration(round(image.age_seconds))
         log.logger().info("serving from %s, %s old, until the cluster has been read", state.image, age)
 
-    async def _wait_fork(self) -> Role | None:
+    async def _wait_fork(self) -> tuple[Role, Owner] | None:
         """The next child to start; None once the service has ended."""
-        while True:
-            if self._ending is not None:
-                await self._ending
-                return None
-            role, delay = self._next_role()
-            if role is not None and delay <= 0:
-                return role
-            self._fork_wanted.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._fork_wanted.wait(), delay if role is not None else None)
+        while self._ending is None:
+            delay, role, owner = self.processes.missing()
+            delay = max(delay, self.threads.fork_delay())
+            if role is not None and owner is not None and delay <= 0:
+                return role, owner
+            await self.processes.wait_notified(delay if role is not None else None)
+        await self._ending
+        return None
 
-    def _next_role(self) -> tuple[Role | None, float]:
-        """Who is missing, and for how long nobody may be started in that role."""
-        roles = [child.role for child in self._children.values()]
-        missing = []
-        if roles.count(Role.WORKER) < self.context.workers + 1:
-            missing.append(Role.WORKER)
-        if Role.INFORMER not in roles and self.context.resolver.surroundings.views:
-            missing.append(Role.INFORMER)
-        now = time.monotonic()
-        delays = sorted(((self._backoff[role].not_before - now, role) for role in missing), key=lambda pair: pair[0])
-        return (delays[0][1], delays[0][0]) if delays else (None, 0.0)
-
-    def _fork(self, role: Role, loop: asyncio.AbstractEventLoop) -> None:
+    def _fork(self, role: Role, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
         try:
-            ours, theirs = Channel.pair()
+            child = fork_child(role, owner, self.processes, self.http)
         except OSError as error:
-            self._note_no_fork(role, error)
+            self.processes.note_no_fork(role, owner, error)
             return
-        supervisor_pid = os.getpid()
-        sys.stdout.flush()
-        try:
-            pid = os.fork()
-        except OSError as error:
-            ours.close()
-            theirs.close()
-            self._note_no_fork(role, error)
-            return
-        if pid == 0:
-            ours.close()
-            self.http.close_inherited()
-            for sibling in self._children.values():
-                sibling.channel.close()
-            if role is Role.INFORMER:
-                has_table = self._has_synced_table()
-                self._forget_table()
-                # Not uvloop: beside aiohttp, a connection that fails while it is being made may close another's
-                # descriptor there, and watches break for no reason.
-                run_child(
-                    role.value,
-                    supervisor_pid,
-                    informer_main(self.context, theirs, has_table),
-                    asyncio.new_event_loop,
-                )
-            run_child(role.value, supervisor_pid, worker_main(self.context, theirs, self._table_fd))
-        theirs.close()
-        child = Child(pid, role, ours, time.monotonic())
-        self._children[pid] = child
-        loop.add_reader(ours.fileno(), self._on_message, child, loop)
-        self._assign_numbers()
-
-    def _note_no_fork(self, role: Role, error: OSError) -> None:
-        """Descriptors, processes or memory are short: those who run go on, and the next try comes later."""
-        log.logger().error("%s cannot be started: %s; trying again", role.value, error.strerror)
-        now = time.monotonic()
-        self._backoff[role].note_death(0.0, now)
-        self._backoff[role].not_before = now + max(self._backoff[role].pause, MIN_BACKOFF_SECONDS)
-
-    def _forget_table(self) -> None:
-        """Let go of the current generation, in a child that reads none: its memory would stay as long as the child."""
-        self.context.resolver.surroundings.current_table.table = None
-        if self._table_fd is not None:
-            os.close(self._table_fd)
-
-    def _assign_numbers(self) -> None:
-        """Give each number without a worker to the spare."""
-        workers = [child for child in self._children.values() if child.role is Role.WORKER]
-        taken = {child.number for child in workers}
-        free = [number for number in range(self.context.workers) if number not in taken]
-        spares = [child for child in workers if child.number is None]
-        for number, child in zip(free, spares, strict=False):
-            if child.channel.send(Serve(number)):
-                child.number = number
+        loop.add_reader(child.channel.fileno(), self._on_message, child, loop)
+        self.processes.add(child)
 
     # Watching
 
@@ -205,51 +107,62 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGTERM, self._on_end_signal, loop, signal.SIGTERM)
         loop.add_signal_handler(signal.SIGINT, self._on_end_signal, loop, signal.SIGINT)
         loop.add_signal_handler(signal.SIGQUIT, self._quit, 0, "SIGQUIT: Quitting process immediately")
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        loop.add_signal_handler(signal.SIGUSR1, self._on_reload_signal, signal.SIGUSR1)
+        loop.add_signal_handler(signal.SIGHUP, self._on_reload_signal, signal.SIGHUP)
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
-        loop.add_signal_handler(
-            signal.SIGUSR1, log.logger().warning, "SIGUSR1: the Corefile is read at start only; restart to change it"
-        )  # fmt: skip
+
+    def _on_reload_signal(self, number: signal.Signals) -> None:
+        if self.reloader is not None and self._ending is None:
+            self.reloader.request(number.name)
+            self.processes.notify()
 
     def _on_message(self, child: Child, loop: asyncio.AbstractEventLoop) -> None:
         try:
             while (received := child.channel.receive()) is not None:
-                match received:
-                    case NewTable(), int(fd):
-                        self._hand_out_table(fd)
-                    case NewTable(), None:
-                        log.logger().error(
-                            "a table came without its file: no descriptor is free; the informer is replaced"
-                        )
-                        os.kill(child.pid, signal.SIGKILL)
-                    case Failed(text), _:
-                        self._fail(text, loop)
+                self._take_message(child, *received, loop)
         except EOFError:
             loop.remove_reader(child.channel.fileno())
+        self.processes.notify()
 
-    def _fail(self, text: str, loop: asyncio.AbstractEventLoop) -> None:
+    def _take_message(self, child: Child, message: object, fd: int | None, loop: asyncio.AbstractEventLoop) -> None:
+        match message, child.owner:
+            case NewTable(is_current=is_current), Feed() as feed if fd is not None:
+                if feed is self.processes.current.feed and is_current:
+                    self.http.outdated_at = None
+                self.processes.hand_out_table(feed, fd)
+            case NewTable(), Feed():
+                log.logger().error("a table came without its file: no descriptor is free; the informer is replaced")
+                os.kill(child.pid, signal.SIGKILL)
+            case Serving(), _:
+                child.is_serving = True
+            case Failed(text), Feed() as feed:
+                self._fail(feed, text, loop)
+            case Failed(text), Check() as check:
+                check.verdict = text
+            case Checked(), Check() as check:
+                check.verdict = ""
+
+    def _fail(self, feed: Feed, text: str, loop: asyncio.AbstractEventLoop) -> None:
         """The informer cannot start: at first nor can the service; later it goes on with the table it has."""
-        if self._has_synced_table():
+        if feed is not self.processes.current.feed:
+            feed.failure = text
+        elif self.processes.has_synced_table():
             log.logger().error("%s; what was read before goes on being served", text)
         elif self._ending is None:
             self._failure = text
             self._begin_end(loop, lameduck_seconds=0.0)
 
-    def _hand_out_table(self, fd: int) -> None:
-        if self._table_fd is not None:
-            os.close(self._table_fd)
-        self._table_fd = fd
-        self.http.outdated_at = None
-        table = Table(fd)
-        self.context.resolver.surroundings.current_table.table = table
-        for child in self._children.values():
-            if child.role is Role.WORKER:
-                child.channel.send(NewTable(int(table.statistics()["generation"])), fd)
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            self.processes.look_after()
+            self._judge_informer()
 
-    def _has_synced_table(self) -> bool:
-        surroundings = self.context.resolver.surroundings
-        table = surroundings.current_table.table
-        return table is not None and all(table.is_synced(index) for index in range(len(surroundings.views)))
+    def _judge_informer(self) -> None:
+        is_lost = self.processes.current.feed.is_lost(time.monotonic())
+        if is_lost and not self.http.informer_is_lost:
+            log.logger().error("no informer stays alive: not ready; what was read before goes on being served")
+        self.http.informer_is_lost = is_lost
 
     def _on_child_end(self, loop: asyncio.AbstractEventLoop) -> None:
         while True:
@@ -259,23 +172,12 @@ class Supervisor:
                 break
             if pid == 0:
                 break
-            child = self._children.pop(pid, None)
+            child = self.processes.children.get(pid)
             if child is not None:
+                self._on_message(child, loop)  # its last words
                 loop.remove_reader(child.channel.fileno())
                 child.channel.close()
-                self._note_end(child, status)
-        self._assign_numbers()
-        self._fork_wanted.set()
-
-    def _note_end(self, child: Child, status: int) -> None:
-        if self._ending is not None:
-            return
-        now = time.monotonic()
-        self._backoff[child.role].note_death(now - child.started, now)
-        who = (
-            "informer" if child.role is Role.INFORMER else "spare" if child.number is None else f"worker {child.number}"
-        )
-        log.logger().error("%s (pid %d) ended, %s; it is replaced", who, child.pid, _describe_status(status))
+                self.processes.remove(child, status)
 
     # Ending
 
@@ -288,8 +190,11 @@ class Supervisor:
         self._begin_end(loop, self.http.lameduck_seconds)
 
     def _begin_end(self, loop: asyncio.AbstractEventLoop, lameduck_seconds: float) -> None:
+        if self.reloader is not None:
+            self.reloader.stop()
+        self.processes.is_ending = True
         self._ending = loop.create_task(self._end(lameduck_seconds))
-        self._fork_wanted.set()
+        self.processes.notify()
 
     async def _end(self, lameduck_seconds: float) -> None:
         await self.http.close_ready()
@@ -297,20 +202,11 @@ class Supervisor:
             log.plugin_logger("health").info("Going into lameduck mode for %s", self.http.lameduck_text)
             await asyncio.sleep(lameduck_seconds)
         saves_table = (
-            self.context.state is not None and self._has_synced_table() and self.http.outdated_at is None
-        )  # fmt: skip
-        for child in self._children.values():
-            if child.role is Role.INFORMER and not saves_table:
-                os.kill(child.pid, signal.SIGKILL)  # it has nothing to finish, and may be stuck in a read
-            else:
-                child.channel.send(Stop(DRAIN_SECONDS))
-        deadline = time.monotonic() + DRAIN_SECONDS + KILL_GRACE_SECONDS
-        while self._children and time.monotonic() < deadline:
-            self._fork_wanted.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._fork_wanted.wait(), deadline - time.monotonic())
-        for child in self._children.values():
-            os.kill(child.pid, signal.SIGKILL)
+            self.processes.current.context.state is not None
+            and self.processes.has_synced_table()
+            and self.http.outdated_at is None
+        )
+        await self.processes.end(saves_table)
 
     def _quit(self, status: int, text: str) -> None:
         """End at once; the children go with this process."""
@@ -320,7 +216,7 @@ class Supervisor:
         os._exit(status)
 
 
-def _describe_status(status: int) -> str:
-    if os.WIFSIGNALED(status):
-        return f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
-    return f"exit status {os.WEXITSTATUS(status)}"
+async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

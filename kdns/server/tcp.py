@@ -18,6 +18,7 @@ from kdns.server.tcp_connection import SlowPath, StreamAnswerer, TcpConnection, 
 from kdns.server.tcp_slots import ConnectionSlots, MessageSlots, TcpEvent, TcpLimits, TcpStatistics
 
 ACCEPTS_PER_TURN = 32  # connections taken from a listener before the loop looks at anything else
+FRESH_SECONDS = 1.0  # at the end, for the first query of a client that has just connected
 ACCEPT_PAUSE_SECONDS = 0.1  # without descriptors a listener stays readable: asking again at once would spin
 SEND_BUFFER_OCTETS = 131_072  # of the kernel, which counts twice that; left to itself it grows to 4 MiB a connection,
 # which is charged to the pod, for a client that does not read
@@ -40,7 +41,15 @@ class TcpServer:
         self._listeners = tuple(sockets)
         self._connections: ConnectionSlots[TcpConnection] = ConnectionSlots(self._limits)
         self._messages: MessageSlots[TcpConnection] = MessageSlots(self._limits)
-        self._service = TcpService(answerer, slow_path, self._connections, self._messages, clock, self._on_gone)
+        self._service = TcpService(
+            answerer,
+            slow_path,
+            self._connections,
+            self._messages,
+            clock,
+            self._on_gone,
+            self._limits.queries_per_connection,
+        )
         self._open: set[TcpConnection] = set()  # with the closed ones of which something is left
         self._adoptions: set[asyncio.Task[None]] = set()
         self._is_emptied = asyncio.Event()
@@ -55,19 +64,24 @@ class TcpServer:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_OCTETS)
         self._listen()
 
+    def accept_rest(self) -> None:
+        """Take the connections that wait: nobody else will."""
+        for listener in self._listeners:
+            self._on_pending(listener)
+
     async def aclose(self, drain_seconds: float) -> None:
         """Accept no more, answer what has arrived, and close all connections, after `drain_seconds` in any case."""
         self._stop_listening()
         for connection in tuple(self._open):
-            connection.drain()
-        try:
-            async with asyncio.timeout(drain_seconds):
-                await self._wait_emptied()
-        except TimeoutError:
+            connection.drain(at_once=drain_seconds <= FRESH_SECONDS)
+        if not await self._is_emptied_within(min(drain_seconds, FRESH_SECONDS)):
             for connection in tuple(self._open):
-                connection.abort()
-            # Without a limit: nothing is left to wait for but callbacks of the loop and tasks that are cancelled.
-            await self._wait_emptied()
+                connection.drain(at_once=True)
+            if not await self._is_emptied_within(drain_seconds - FRESH_SECONDS):
+                for connection in tuple(self._open):
+                    connection.abort()
+                # Without a limit: nothing is left to wait for but callbacks of the loop and tasks that are cancelled.
+                await self._wait_emptied()
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
             self._sweep_timer = None
@@ -186,6 +200,14 @@ class TcpServer:
         self._open.discard(connection)
         if not self._open:
             self._is_emptied.set()
+
+    async def _is_emptied_within(self, timeout_seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(max(0.0, timeout_seconds)):
+                await self._wait_emptied()
+        except TimeoutError:
+            return False
+        return True
 
     async def _wait_emptied(self) -> None:
         if self._adoptions:

@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
@@ -47,8 +48,10 @@ class StreamAnswerer(Protocol):
 class SlowPath(Protocol):
     """The resolver."""
 
-    def __call__(self, message: bytes, client: Address, local: Address) -> Awaitable[bytes | None]:
-        """The reply to `message`, or None for none; raises nothing but on cancellation."""
+    def __call__(
+        self, message: bytes, client: Address, local: Address
+    ) -> Awaitable[bytes | AsyncGenerator[bytes, None] | None]:
+        """The reply to `message`, all the replies of a zone transfer, or None; raises nothing but on cancellation."""
 
 
 @dataclass(slots=True)
@@ -61,6 +64,7 @@ class TcpService:
     messages: MessageSlots[TcpConnection]
     clock: Callable[[], float]
     on_gone: Callable[[TcpConnection], None]
+    queries_per_connection: int | None = None  # None: any number
     events: dict[TcpEvent, int] = field(default_factory=lambda: dict.fromkeys(TcpEvent, 0))
     read_buffer: bytearray = field(default_factory=lambda: bytearray(READ_OCTETS))
 
@@ -69,17 +73,20 @@ class TcpConnection(asyncio.BufferedProtocol):
     """A client's connection, from its acceptance until nothing of it is left, its tasks included."""
 
     __slots__ = (
+        "_ends_soon",
         "_is_closing",
         "_is_ended",
         "_is_lost",
         "_is_reading",
         "_is_write_paused",
         "_local",
+        "_queries_left",
         "_service",
         "_tasks",
         "_transport",
         "_unread",
         "_waiting",
+        "_writers",
         "_written",
         "awaits",
         "client",
@@ -102,10 +109,13 @@ class TcpConnection(asyncio.BufferedProtocol):
         self._unread = bytearray()  # what no answer covers yet: the beginning of a message; when held, more
         self._waiting: deque[bytes] = deque()  # misses that have no place on the slow path yet
         self._tasks: set[asyncio.Task[bytes | None]] = set()  # misses that have
+        self._writers: list[asyncio.Future[None]] = []  # transfers that wait for the client to read on
+        self._queries_left = service.queries_per_connection
         self._written = 0
         self._is_reading = True
         self._is_write_paused = False
         self._is_ended = False  # no further message counts: the client, a bad frame or a drain has put an end to them
+        self._ends_soon = False  # with the next messages that arrive
         self._is_closing = False  # nothing more is written
         self._is_lost = False
 
@@ -129,8 +139,14 @@ class TcpConnection(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def drain(self) -> None:
-        """Close once every message that has arrived whole is answered."""
+    def drain(self, *, at_once: bool) -> None:
+        """Close once every message that has arrived whole is answered.
+
+        Not `at_once` a client that has only just connected may still send its first one: it is on its way.
+        """
+        if not at_once and not (self._written or self._unread or self._waiting or self._tasks):
+            self._ends_soon = True
+            return
         self._end(TcpEvent.CLOSED_BY_DRAIN)
         if self._transport is None:
             self._is_closing = True
@@ -166,6 +182,8 @@ class TcpConnection(asyncio.BufferedProtocol):
             consumed = self._answer(arrived)
             if consumed < nbytes:
                 self._unread += arrived[consumed:]
+        if self._ends_soon and consumed:
+            self._end(TcpEvent.CLOSED_BY_DRAIN)
         self._settle(consumed > 0)
         if nbytes == READ_OCTETS and self._is_reading and not self._is_closing:
             # There is more where that came from, and uvloop would go on reading it: let the others have their turn.
@@ -183,6 +201,10 @@ class TcpConnection(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:  # noqa: D102 - asyncio's
         self._is_write_paused = False
+        for waiter in self._writers:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._writers.clear()
         # Not at once: a transport may say so from inside a write, in the middle of a batch.
         asyncio.get_running_loop().call_soon(self.go_on)
 
@@ -213,8 +235,9 @@ class TcpConnection(asyncio.BufferedProtocol):
         """Answer the whole messages at the front of `data` until held; the octets they take."""
         answer, at, size = self._service.answerer.answer, 0, len(data)
         while at < size and not self._is_held() and not self._is_closing:
+            rest = data[at:] if at else data
             try:
-                consumed, replies, misses = answer(data[at:] if at else data, self.is_v6)
+                consumed, replies, misses = answer(self._allowed(rest), self.is_v6)
             except StreamError:
                 # Where the next message begins is anybody's guess. What came before still gets its replies.
                 self._end(TcpEvent.STREAM_ERROR)
@@ -227,7 +250,19 @@ class TcpConnection(asyncio.BufferedProtocol):
             if misses:
                 self._waiting.extend(misses)
                 self._start_waiting()
+            if self._queries_left is not None:
+                self._queries_left -= len(_frame_ends(rest[:consumed]))
+                if self._queries_left <= 0:
+                    self._end(TcpEvent.QUERIES_USED_UP)
+                    return size
         return at
+
+    def _allowed(self, data: memoryview) -> memoryview:
+        """The front of `data`, as far as the connection may ask so much."""
+        if self._queries_left is None:
+            return data
+        ends = _frame_ends(data)
+        return data if len(ends) < self._queries_left else data[: ends[self._queries_left - 1]]
 
     def _start_waiting(self) -> None:
         messages = self._service.messages
@@ -241,7 +276,22 @@ class TcpConnection(asyncio.BufferedProtocol):
             assert self._transport is not None
             self._local = ip_address(self._transport.get_extra_info("sockname"))
         reply = await self._service.slow_path(message, self.peer, self._local)
-        return None if reply is None else len(reply).to_bytes(2, "big") + reply
+        if reply is None or isinstance(reply, bytes):
+            return None if reply is None else _frame(reply)
+        async with aclosing(reply):
+            async for part in reply:
+                await self._wait_writable()
+                if self._is_closing:
+                    break
+                self._write(_frame(part))
+        return None
+
+    async def _wait_writable(self) -> None:
+        """Wait until the client has read on; one that does not is closed for it, and whoever waits is cancelled."""
+        while self._is_write_paused:
+            waiter = asyncio.get_running_loop().create_future()
+            self._writers.append(waiter)
+            await waiter
 
     def _on_resolved(self, task: asyncio.Task[bytes | None]) -> None:
         self._tasks.remove(task)
@@ -320,6 +370,20 @@ class TcpConnection(asyncio.BufferedProtocol):
             self._transport.pause_reading()
 
 
+def _frame(message: bytes) -> bytes:
+    return len(message).to_bytes(2, "big") + message
+
+
 def ip_address(address: tuple[str, int] | tuple[str, int, int, int]) -> Address:
     """The address and port of a socket address; that of an IPv4 peer on an IPv6 socket as IPv4."""
     return address[0].removeprefix("::ffff:") if "." in address[0] else address[0], address[1]
+
+
+def _frame_ends(data: memoryview) -> list[int]:
+    """Where each whole message at the front of `data` ends, its length in two octets before it (RFC 1035, 4.2.2)."""
+    ends: list[int] = []
+    at = 0
+    while at + 2 <= len(data) and (end := at + 2 + (data[at] << 8 | data[at + 1])) <= len(data):
+        ends.append(end)
+        at = end
+    return ends

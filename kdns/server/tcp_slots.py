@@ -45,6 +45,7 @@ class TcpLimits:
     messages_in_flight: int = MESSAGES_IN_FLIGHT
     messages_per_connection: int = MESSAGES_PER_CONNECTION
     crowded_messages_per_connection: int = CROWDED_MESSAGES_PER_CONNECTION
+    queries_per_connection: int | None = None  # then it is closed; None: as many as the client likes, as CoreDNS
 
 
 class TcpEvent(StrEnum):
@@ -59,6 +60,7 @@ class TcpEvent(StrEnum):
     CLOSED_UNREAD = "closed_unread"
     CLOSED_BY_CLIENT = "closed_by_client"
     CLOSED_BY_DRAIN = "closed_by_drain"
+    QUERIES_USED_UP = "queries_used_up"
     STREAM_ERROR = "stream_error"
     SLOW_PATH_ERROR = "slow_path_error"
     PAUSED_ACCEPT = "paused_accept"

@@ -6,12 +6,12 @@ what is in use pays. The next one is complete before anybody hears of it; reader
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
-from kdns.dns.rrset import Node
+from kdns.dns.rrset import ExternalNode, Node
 from kdns.hotpath.table import MAX_LOAD, TableFull, TableWriter
-from kdns.table.render import render_node, render_soa
+from kdns.table.render import external_index, render_node, render_soa, soa_template
 
 FIRST_SLOTS = 4096  # keys the first generation has room for; it grows by copying
 GROWTH = 1.5  # how many times the keys in use a new generation has room for
@@ -26,13 +26,17 @@ class ZoneSettings:
 
     zones: frozenset[bytes]
     ttl: int
+    external: frozenset[bytes] = frozenset()  # the zones of `k8s_external`
+    external_soa: bytes = b""
+    soa_minimum: int | None = None  # seconds, the last number of the SOA record; None: `ttl`
 
 
 class TableBuilder:
     """Publishes the nodes of all views. `on_generation` is told of each new generation's writer, complete.
 
     `expected_keys` spares a large cluster the copying from one generation to the next while it is loaded. With the
-    readers' `epochs` memory is reused; without, a generation only grows.
+    readers' `epochs` memory is reused; without, a generation only grows. A `former` writer's last generation is the
+    first one: nothing may be put into it, but what it holds goes into the next.
     """
 
     def __init__(
@@ -42,12 +46,15 @@ class TableBuilder:
         on_generation: Callable[[TableWriter], None],
         expected_keys: int = 0,
         epochs: memoryview | None = None,
+        former: TableWriter | None = None,
     ) -> None:
         self._epochs = epochs
         self._zones = zones
         self._random_bytes = random_bytes
         self._on_generation = on_generation
-        self._table = TableWriter.create(1, max(FIRST_SLOTS, expected_keys), DATA_RESERVE, random_bytes(16), epochs)
+        self._table = former or TableWriter.create(
+            1, max(FIRST_SLOTS, expected_keys), DATA_RESERVE, random_bytes(16), epochs
+        )
 
     @property
     def table(self) -> TableWriter:
@@ -79,11 +86,17 @@ class TableBuilder:
             self.announce()
         return changed
 
-    def set_state(self, view: int, *, synced: bool, serial: int, multicluster_serial: int) -> None:
-        """Publish a view's serials, and then whether it is synced."""
+    def set_state(
+        self, view: int, *, serial: int, multicluster_serial: int, external_serial: int = 0, unlisted: int = 0
+    ) -> None:
+        """Publish a view's serials, and then what it still lacks."""
         self._table.set_serial(2 * view, serial)
         self._table.set_serial(2 * view + 1, multicluster_serial)
-        self._table.set_synced(view, synced)
+        if self._zones[view].external:
+            external = external_index(view)
+            self._table.set_serial(2 * external, external_serial)
+            self._table.set_unlisted(external, unlisted)
+        self._table.set_unlisted(view, unlisted)
 
     def beat(self) -> None:
         """Note in the table that its writer is alive."""
@@ -92,8 +105,12 @@ class TableBuilder:
     def _apply(self, view: int, node: Node) -> bool:
         flags, responses = render_node(node)
         settings = self._zones[view]
-        if responses is not None and node.owner in settings.zones:
-            responses = [*responses, render_soa(settings.ttl)]
+        if isinstance(node, ExternalNode):
+            view = external_index(view)
+            if responses is not None and node.owner in settings.external:
+                responses = [*responses, render_soa(settings.external_soa)]
+        elif responses is not None and node.owner in settings.zones:
+            responses = [*responses, render_soa(soa_template(settings.ttl, settings.soa_minimum))]
         try:
             return self._table.replace_node(node.owner, view, flags, responses)
         except TableFull:
@@ -107,8 +124,11 @@ class TableBuilder:
             or numbers["retired_bytes"] > max(MIN_RETIRED, MAX_RETIRED_SHARE * numbers["used_bytes"])
         )  # fmt: skip
 
-    def begin_generation(self, expected_keys: int = 0) -> None:
-        """Copy what is in use into a generation with room to grow, or for so many keys more; tell nobody yet."""
+    def begin_generation(self, expected_keys: int = 0, without: Collection[int] = ()) -> None:
+        """Copy what is in use into a generation with room to grow, or for so many keys more; tell nobody yet.
+
+        The views in `without` begin anew, with nothing.
+        """
         numbers = self._table.statistics()
         table = TableWriter.create(
             int(numbers["generation"]) + 1,
@@ -118,5 +138,5 @@ class TableBuilder:
             self._random_bytes(16),
             self._epochs,
         )
-        self._table.copy_live(table)
+        self._table.copy_live(table, [*without, *map(external_index, without)])
         self._table = table

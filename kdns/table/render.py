@@ -36,6 +36,9 @@ _PREFIX = struct.Struct("!2sHHIH")
 _new = tuple.__new__  # makes a NamedTuple at half the cost
 
 
+MAX_VIEWS = 64  # numbers of views in the table (hotpath/table.pxd)
+
+
 class Response(NamedTuple):
     """What the table keeps for one (owner, type); see BlobHeader in hotpath/table.pxd."""
 
@@ -87,18 +90,35 @@ def render_answer(owner: bytes, answer: Answer) -> Response:
     )
 
 
-def render_soa(ttl: int) -> Response:
+def external_index(view: int) -> int:
+    """The number in the table of a view's external names: numbers of views are given from below, these from above."""
+    return MAX_VIEWS - 1 - view
+
+
+def render_soa(template: bytes) -> Response:
     """The SOA response at a zone's own name; the serial is put in when it is sent."""
-    return Response(RRType.SOA, HAS_SERIAL, 0, 1, 0, 0, soa_template(ttl), None)
+    return Response(RRType.SOA, HAS_SERIAL, 0, 1, 0, 0, template, None)
 
 
-def soa_template(ttl: int) -> bytes:
-    """A zone's SOA record; its names are pointers to the question's: the zone, and `ns.dns`, `hostmaster` in it."""
+def soa_template(ttl: int, minimum: int | None = None) -> bytes:
+    """A zone's SOA record; its names are pointers to the question's: the zone, and `ns.dns`, `hostmaster` in it.
+
+    `minimum` is its last number, `ttl` where it is None: `cache` changes the record's TTL alone.
+    """
+    return _soa(min(ttl, MAX_SOA_TTL), ttl if minimum is None else minimum, b"\x02ns\x03dns", b"\x0ahostmaster")
+
+
+def external_soa_template(ttl: int, apex: bytes, minimum: int | None = None) -> bytes:
+    """The SOA record of a `k8s_external` zone, whose names are below the label `apex`."""
+    return _soa(ttl, ttl if minimum is None else minimum, b"\x03ns1" + apex, b"\x0ahostmaster" + apex)
+
+
+def _soa(ttl: int, negative_ttl: int, server: bytes, mailbox: bytes) -> bytes:
     data = (
-        b"\x02ns\x03dns" + OWNER + b"\x0ahostmaster" + OWNER
-        + struct.pack("!IIIII", 0, SOA_REFRESH, SOA_RETRY, SOA_EXPIRE, ttl)
+        server + OWNER + mailbox + OWNER
+        + struct.pack("!IIIII", 0, SOA_REFRESH, SOA_RETRY, SOA_EXPIRE, negative_ttl)
     )  # fmt: skip
-    return _PREFIX.pack(OWNER, RRType.SOA, 1, min(ttl, MAX_SOA_TTL), len(data)) + data
+    return _PREFIX.pack(OWNER, RRType.SOA, 1, ttl, len(data)) + data
 
 
 @lru_cache(maxsize=1024)

@@ -7,7 +7,7 @@ import dns.message
 import dns.rrset
 import pytest
 
-from bench.diff import compare_servers, read_questions
+from bench.diff import compare_servers
 from bench.errors import BenchError
 from bench.records import Question
 
@@ -83,15 +83,3 @@ def test_a_server_that_is_not_there_is_told_of():
         nowhere.close()
         with pytest.raises(BenchError, match=f"127.0.0.1:{place[1]} answers nothing"):
             compare_servers(there, place, [QUESTION])
-
-
-def test_questions_are_read_as_dnsperf_reads_them():
-    assert list(read_questions(["; a comment", "", "web.shop. A", "shop. SRV"])) == [
-        Question("web.shop.", "A"),
-        Question("shop.", "SRV"),
-    ]
-
-
-def test_a_line_that_is_no_question_is_named():
-    with pytest.raises(BenchError, match=r"line 2 of the questions: met 'web', expected a name and a type"):
-        list(read_questions(["web. A", "web"]))

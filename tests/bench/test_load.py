@@ -3,10 +3,11 @@ from dataclasses import replace
 
 import pytest
 
-from bench.errors import BenchError
-from bench.load import Options, Sample, Traffic, parse_dnsperf, parse_flood, sender_command
+from bench.errors import BenchError, StalledError
+from bench.load import Options, Sample, check_flow, sender_command
 from bench.loads import LOADS
 from bench.results import Results, summary
+from bench.traffic import Traffic, parse_dnsperf, parse_flood
 
 DNSPERF = """\
 DNS Performance Testing Tool
@@ -73,7 +74,7 @@ def test_commands_of_the_senders(tmp_path):
     assert command("hits")[-7:] == ["-c", "2", "-T", "1", "-q", "50", "-W"]
     assert command("edns")[-1] == "-e"
     assert command("tcp")[-2:] == ["-m", "tcp"]
-    assert command("tcp")[command("tcp").index("-c") + 1] == "20"
+    assert command("tcp")[command("tcp").index("-c") + 1] == "10"
     assert "--questions" in command("hits-raw")
     assert "--questions" not in command("formerr")
 
@@ -125,3 +126,10 @@ def test_results_keep_every_sample(tmp_path):
     assert document["machine"]["kernel"]
     assert len(document["loads"]["hits"]["knot"]["samples"]) == 2
     assert document["loads"]["hits"]["knot"]["cost_us"] == 4.0
+
+
+def test_a_sender_that_stalled_is_told_from_a_slow_server():
+    check_flow(replace(SAMPLE, load_busy=0.9, server_busy=0.0))
+    check_flow(replace(SAMPLE, load_busy=0.0, server_busy=0.9))
+    with pytest.raises(StalledError, match="neither load nor server was busy"):
+        check_flow(replace(SAMPLE, load_busy=0.01, server_busy=0.01))

@@ -23,7 +23,9 @@ from bench.processes import (
 def test_stat_of_a_command_with_blanks_and_brackets():
     line = "42 (a) b (c) S 7 42 42 0 -1 4194304 1 2 3 4 250 125 9 9 20 0 1 0 100 1000 10"
 
-    assert parse_stat(line) == ProcessStat(42, 7, CpuTime(250 / TICKS_PER_SECOND, 125 / TICKS_PER_SECOND))
+    assert parse_stat(line) == ProcessStat(
+        42, 7, CpuTime(250 / TICKS_PER_SECOND, 125 / TICKS_PER_SECOND), ended=18 / TICKS_PER_SECOND
+    )
 
 
 def test_memory_of_a_process():
@@ -35,7 +37,7 @@ def test_memory_of_a_process():
 def test_the_tree_of_a_process_has_its_children_and_ends_with_it(tmp_path):
     child = "import time; time.sleep(60)"
     script = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {child!r}]).wait()"
-    process = spawn([sys.executable, "-c", script], None, tmp_path / "log")
+    process = spawn([sys.executable, "-c", script], (), tmp_path / "log")
     try:
         assert wait_until(lambda: len(process_tree(process.pid)) == 2, 10)
         members = process_tree(process.pid)
@@ -65,7 +67,7 @@ def is_alive(pid):
 
 def test_a_spawned_process_runs_on_its_core(tmp_path):
     core = max(os.sched_getaffinity(0))
-    process = spawn([sys.executable, "-c", "import os; print(os.sched_getaffinity(0))"], core, tmp_path / "log")
+    process = spawn([sys.executable, "-c", "import os; print(os.sched_getaffinity(0))"], {core}, tmp_path / "log")
     process.wait(30)
 
     assert (tmp_path / "log").read_text().strip() == str({core})
@@ -76,10 +78,10 @@ def test_threads_that_chose_other_cores_are_bound_as_well(tmp_path):
     script = (
         "import threading, time; threading.Thread(target=time.sleep, args=(60,), daemon=True).start(); time.sleep(60)"
     )
-    process = spawn([sys.executable, "-c", script], None, tmp_path / "log")
+    process = spawn([sys.executable, "-c", script], (), tmp_path / "log")
     try:
         assert wait_until(lambda: len(os.listdir(f"/proc/{process.pid}/task")) == 2, 10)
-        pin_tree(process.pid, cores[-1])
+        pin_tree(process.pid, {cores[-1]})
 
         assert all(os.sched_getaffinity(int(task)) == {cores[-1]} for task in os.listdir(f"/proc/{process.pid}/task"))
     finally:

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from bench.errors import BenchError
-from bench.latency import percentile
 from bench.report import compare, read_results
+from bench.steady import percentile
 
 
 def document(**costs):

@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from bench.__main__ import main
+from bench.commands.run import fit_seconds
 from bench.errors import BenchError, PeerError
 from bench.load import check_dnsperf
 from bench.peers import Knot
@@ -55,7 +56,7 @@ def test_a_short_run_measures_knot_or_says_what_to_install(capsys, tmp_path):
         assert (status, output.err) == (1, "bench: dnsperf is not installed; apt-get install dnsperf\n")
     elif len(cores) < 2:
         assert (status, "a core each" in output.err) == (1, True)
-    elif not is_installed(Knot):
+    elif not Knot.is_installed():
         assert (status, "apt-get install knot" in output.err) == (1, True)
     else:
         (path,) = tmp_path.glob("*.json")
@@ -66,16 +67,26 @@ def test_a_short_run_measures_knot_or_says_what_to_install(capsys, tmp_path):
         assert output.out.splitlines()[2].split()[:2] == ["hits", "knot"]
 
 
-def is_installed(peer):
-    try:
-        peer.find()
-    except PeerError:
-        return False
-    return True
-
-
 def test_a_missing_load_generator_is_named_with_its_package(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
 
     with pytest.raises(BenchError, match="apt-get install dnsperf"):
         check_dnsperf()
+
+
+def test_a_run_is_fitted_into_minutes_as_far_as_a_second_a_sample_goes():
+    assert fit_seconds(minutes=10, pairs=49, rounds=5) == 1
+    assert fit_seconds(minutes=20, pairs=49, rounds=5) == 3
+    assert fit_seconds(minutes=60, pairs=2, rounds=5) == 10
+
+
+def test_a_recording_is_a_load_of_its_own(capsys, tmp_path):
+    assert main(["run", "hits", "--replay", str(tmp_path / "any")]) == 1
+    assert "name no other loads" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_ends_with_one_line(capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+
+    assert main(["cluster", str(tmp_path / "file" / "below"), *SMALL]) == 1
+    assert capsys.readouterr().err.startswith(f"bench: {tmp_path}/file/below")

@@ -21,8 +21,11 @@ from kdns.cluster.access import ApiAccess
 from kdns.cluster.api_errors import ApiError, ErrorKind
 from kdns.cluster.client import REFRESH_SECONDS, ApiClient
 from kdns.cluster.connection import Connection
+from kdns.cluster.metadata_list import ACCEPT
+from kdns.cluster.telemetry import Telemetry
 from kdns.cluster.transport import _make_socket
 from kdns.errors import ClusterError
+from kdns.metrics import Registry
 from tests.fakes.apiserver import FakeApiServer
 from tests.fakes.logs import collected
 from tests.fakes.loops import on_each_loop
@@ -263,9 +266,9 @@ async def test_replaced_token_is_read_within_a_minute(tls_server: FakeApiServer,
     environ, folder = service_account(tmp_path, tls_server)
     tls_server.tokens = {"secret", "renewed"}
     clock = Clock()
-    results: list[str] = []
+    registry = Registry()
     async with connected(
-        ApiAccess(), environ, service_account=folder, clock=clock, observe=lambda result, _: results.append(result)
+        ApiAccess(), environ, service_account=folder, clock=clock, telemetry=Telemetry(registry)
     ) as client:
         await names_of(client)
         replace_file(folder / "token", "  renewed\n\n")
@@ -273,15 +276,13 @@ async def test_replaced_token_is_read_within_a_minute(tls_server: FakeApiServer,
         await names_of(client)
         tls_server.tokens = {"renewed"}
         await names_of(client)
-    assert results == ["ok", "ok", "ok"]
+    assert codes(registry, tls_server) == {"200": 3}
 
 
 async def test_refused_token_is_read_again_at_once(tls_server: FakeApiServer, tmp_path: Path) -> None:
     environ, folder = service_account(tmp_path, tls_server)
-    results: list[str] = []
-    async with connected(
-        ApiAccess(), environ, service_account=folder, observe=lambda result, _: results.append(result)
-    ) as client:
+    registry = Registry()
+    async with connected(ApiAccess(), environ, service_account=folder, telemetry=Telemetry(registry)) as client:
         await names_of(client)
         tls_server.tokens = {"renewed"}
         replace_file(folder / "token", "renewed")
@@ -292,7 +293,47 @@ async def test_refused_token_is_read_again_at_once(tls_server: FakeApiServer, tm
         error = await refusal(client.get(PATH, {}))
         assert isinstance(error, ApiError)
         assert error.kind is ErrorKind.UNAUTHORIZED
-    assert results == ["ok", "unauthorized", "ok", "ok", "unauthorized"]
+    assert codes(registry, tls_server) == {"200": 3, "401": 2}
+    host = tls_server.url.removeprefix("https://")
+    duration = registry.read()["coredns_kubernetes_rest_client_request_duration_seconds"]["GET", host]
+    assert sum(duration[:-1]) == 5
+    assert not registry.read()["coredns_kubernetes_rest_client_rate_limiter_duration_seconds"]
+
+
+def codes(registry: Registry, server: FakeApiServer) -> dict[str, float]:
+    """How many requests had each status."""
+    found = registry.read()["coredns_kubernetes_rest_client_requests_total"]
+    assert {labels[1:] for labels in found} == {("GET", server.url.removeprefix("https://"))}
+    return {code: values[0] for (code, _, _), values in found.items()}
+
+
+async def test_requests_without_a_reply_and_waits_for_a_turn_are_measured() -> None:
+    registry = Registry()
+    with FakeApiServer() as server:
+        async with connected(
+            ApiAccess(endpoint=server.url, qps=1000.0, burst=1), telemetry=Telemetry(registry)
+        ) as client:
+            await client.get(PATH, {})
+            server.stop()
+            await refusal(client.get(PATH, {}))
+    found = registry.read()
+    host = server.url.removeprefix("http://")
+    assert found["coredns_kubernetes_rest_client_requests_total"] == {
+        ("200", "GET", host): [1.0],
+        ("<error>", "GET", host): [1.0],
+    }
+    waited = found["coredns_kubernetes_rest_client_rate_limiter_duration_seconds"]["GET", host]
+    assert sum(waited[:-1]) == 2
+
+
+async def test_a_reply_is_handed_on_as_it_comes_and_in_the_form_that_was_asked_for(server: FakeApiServer) -> None:
+    pieces: list[bytes] = []
+    async with connected(ApiAccess(endpoint=server.url)) as client:
+        await client.download(PATH, {"resourceVersion": "0"}, ACCEPT, pieces.append, 5.0)
+        error = await refusal(client.download("/api/v1/nothing", {}, ACCEPT, pieces.append, 5.0))
+    assert json.loads(b"".join(pieces))["kind"] == "PartialObjectMetadataList"
+    assert isinstance(error, ApiError)
+    assert error.kind is ErrorKind.NOT_FOUND
 
 
 @pytest.mark.parametrize("content", ["", "  \n", "two\nlines", "caf\xe9"])

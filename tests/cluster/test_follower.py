@@ -13,6 +13,7 @@ from kdns.cluster import backoff, follower
 from kdns.cluster.access import ApiAccess
 from kdns.cluster.objects import EndpointSlice, Kind
 from kdns.cluster.selectors import Selector
+from kdns.cluster.unlisted import Unlisted
 from kdns.cluster.view import PodMode, View
 from kdns.dns import names
 from tests.fakes.apiserver import FakeApiServer
@@ -345,3 +346,98 @@ def addresses(watched: Watched) -> list[bytes]:
         if isinstance(found, EndpointSlice)
         for endpoint in found.endpoints
     ]
+
+
+# What is lacking
+
+
+async def test_a_refused_resource_is_told_to_be_lacking_and_told_again_when_it_is_not(server: FakeApiServer) -> None:
+    view = View((ZONE,), pods=PodMode.VERIFIED)
+    server.denied = {(verb, resource) for verb in ("list", "watch") for resource in ("pods", "endpointslices")}
+    with collected():
+        async with following(server, view) as watched:
+            lacking = Unlisted.PODS | Unlisted.ENDPOINT_SLICES
+            await watched.wait_for(lambda: watched.listed, "told what is lacking")
+            assert watched.listed == [lacking]
+            assert (watched.times_synced, watched.follower.is_synced) == (0, False)
+            server.denied = {(verb, "pods") for verb in ("list", "watch")}
+            await watched.wait_for(lambda: len(watched.listed) == 2, "told again")
+            server.denied = set()
+            await watched.wait_synced()
+            assert watched.listed == [lacking, Unlisted.PODS, Unlisted.NOTHING]
+            assert watched.follower.is_synced
+
+
+async def test_a_resource_that_is_late_is_waited_for_and_then_told_to_be_lacking(
+    server: FakeApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follower, "PATIENCE_SECONDS", 0.3)
+    held = server.faults.add("held", "EndpointSlice")
+    with collected() as lines:
+        async with following(server) as watched:
+            await watched.wait_held(Kind.SERVICE, "web")
+            assert watched.listed == []
+            await watched.wait_for(lambda: watched.listed, "told what is lacking")
+            assert watched.listed == [Unlisted.ENDPOINT_SLICES]
+            held.remove()
+            await watched.wait_synced()
+    assert lines == [
+        "[WARNING] plugin/kubernetes: endpointslices.discovery.k8s.io: not listed after 0.3 s; "
+        "until then the names of headless Services and of endpoints are held back"
+    ]
+
+
+async def test_a_server_that_is_away_lacks_nothing_and_has_nothing(
+    server: FakeApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follower, "PATIENCE_SECONDS", 0.05)
+    away = server.faults.add("refused")
+    with collected():
+        async with following(server) as watched:
+            await watched.wait_for(lambda: watched.follower.statistics()[0].errors or 1, "it was tried")
+            await asyncio.sleep(0.2)  # four times the patience
+            assert watched.listed == []
+            away.remove()
+            await watched.wait_synced()
+            assert watched.listed[-1] == Unlisted.NOTHING
+
+
+async def test_what_a_former_process_knew_is_kept_for_longer_than_it_takes_to_be_refused(
+    server: FakeApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follower, "KNOWN_PATIENCE_SECONDS", 0.5)
+    server.denied = {(verb, "endpointslices") for verb in ("list", "watch")}
+    with collected():
+        watched = Watched(ApiAccess(endpoint=server.url), VIEW, is_known=True)
+        async with watching(watched):
+            await watched.wait_for(lambda: watched.follower.refused, "refused")
+            await watched.wait_held(Kind.SERVICE, "web")
+            assert watched.listed == []
+            await watched.wait_for(lambda: watched.listed, "told what is lacking")
+            assert watched.listed == [Unlisted.ENDPOINT_SLICES]
+
+
+async def test_changes_of_slices_are_told_with_the_time_they_began(server: FakeApiServer) -> None:
+    told: list[tuple[str, str, float]] = []
+    batches: list[int] = []
+
+    def note(namespace: str, service: str, began: float) -> None:
+        told.append((namespace, service, began))
+        batches.append(len(watched.batches))
+
+    annotations = {"endpoints.kubernetes.io/last-change-trigger-time": "2026-01-02T03:04:05Z"}
+    listed = endpoint_slice("web-1", "10.1.0.1")
+    listed["metadata"]["annotations"] = annotations
+    server.put(listed)
+    watched = Watched(ApiAccess(endpoint=server.url), VIEW, on_programmed=note)
+    async with watching(watched):
+        await watched.wait_synced()
+        assert told == [], "what was there before took no time of ours"
+        before = len(watched.batches)
+        changed = endpoint_slice("web-1", "10.1.0.2")
+        changed["metadata"]["annotations"] = annotations
+        server.put(changed)
+        server.put(endpoint_slice("web-2", "10.1.0.3"))
+        await watched.wait_held(Kind.ENDPOINT_SLICE, "web-1", "web-2")
+        assert told == [("shop", "web", 1767323045.0)]
+        assert batches[0] > before, "after the change was told"

@@ -62,9 +62,9 @@ def test_order_of_fields_and_unknown_ones_do_not_matter() -> None:
 
 def test_wrongly_typed_object_still_has_its_name_and_version() -> None:
     line = b'{"type":"ADDED","object":{"kind":7,"metadata":{"name":"a","namespace":"n","resourceVersion":"7"}}}'
-    assert read_line(Kind.SERVICE, line)[2:] == (("n", "a"), "7")
+    assert read_line(Kind.SERVICE, line)[2:4] == (("n", "a"), "7")
     line = b'{"type":"ADDED","object":{"metadata":{"name":["a"],"resourceVersion":"7"}}}'
-    assert read_line(Kind.SERVICE, line)[2:] == (None, "7")
+    assert read_line(Kind.SERVICE, line)[2:4] == (None, "7")
 
 
 @pytest.mark.parametrize("found", ["Table", "Status", "Pod"])

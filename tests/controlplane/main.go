@@ -7,9 +7,11 @@
 package main
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"slices"
@@ -43,7 +45,7 @@ func main() {
 	manager, server := controllers.NewControllerManagerCommand(), apiserver.NewAPIServerCommand()
 	logs.ReapplyHandling = logs.ReapplyHandlingIgnoreUnchanged
 	go func() {
-		waitListening(os.Args[3])
+		waitHealthy(os.Args[3])
 		fail(execute(manager, os.Args[second+1:]))
 	}()
 	if err := execute(server, flags); err != nil {
@@ -73,13 +75,20 @@ func startEtcd(dir, address string) (*embed.Etcd, error) {
 	}
 }
 
-func waitListening(address string) {
+// waitHealthy waits as long as it takes: kube-controller-manager itself gives up after ten seconds, which a machine that
+// does something else as well may need for the first start.
+func waitHealthy(address string) {
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} // it is this process
+	defer transport.CloseIdleConnections()
+	client := &http.Client{Transport: transport, Timeout: 5 * time.Second}
 	for {
-		if connection, err := net.Dial("tcp", address); err == nil {
-			connection.Close()
-			return
+		if response, err := client.Get("https://" + address + "/healthz"); err == nil {
+			response.Body.Close()
+			if response.StatusCode == http.StatusOK {
+				return
+			}
 		}
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(50 * time.Millisecond)
 	}
 }
 

@@ -7,6 +7,7 @@ import time
 import dns.exception
 import dns.flags
 import dns.message
+import dns.rrset
 import pytest
 from hypothesis import given, settings
 
@@ -84,3 +85,29 @@ def test_counts_cost_nothing():
     for _ in range(1000):
         assert parse_query(message) == (Verdict.FORMERR, None)
     assert time.process_time() - start < 1.0
+
+
+def with_authority(rtype: str, record: str) -> bytes:
+    message = dns.message.make_query("a.test.", rtype)
+    message.authority.append(dns.rrset.from_text(*record.split(" ", 4)))
+    return message.to_wire()
+
+
+@pytest.mark.parametrize(
+    ("rtype", "record", "serial"),
+    [
+        ("IXFR", "a.test. 0 IN SOA ns.a.test. root.b.test. 4294967295 1 2 3 4", 4294967295),
+        ("IXFR", "b.test. 0 IN A 192.0.2.1", None),
+        ("AXFR", "a.test. 0 IN SOA . . 7 1 2 3 4", None),
+    ],
+)
+def test_an_incremental_transfer_says_which_serial_is_known(rtype, record, serial):
+    verdict, parsed = parse_query(with_authority(rtype, record))
+    assert (verdict, parsed.serial) == (Verdict.QUERY, serial)
+
+
+def test_a_record_that_claims_to_be_an_soa_record_has_no_serial():
+    wire = with_authority("IXFR", "a.test. 0 IN SOA . . 7 1 2 3 4")
+    short = wire[:-24] + (8).to_bytes(2, "big") + wire[-8:]
+    verdict, parsed = parse_query(short)
+    assert (verdict, parsed.serial) == (Verdict.QUERY, None)

@@ -200,3 +200,18 @@ def test_records_end_where_the_next_begins(question, answers):
         at = record_end(octets, at)
         assert sections_behind(question, Body(octets[:at], count)).answer == answers[:count]
     assert at == len(octets)
+
+
+@pytest.mark.parametrize("sent", [query(NAME), edns_query(NAME)], ids=["without EDNS", "with EDNS"])
+def test_an_opt_record_may_be_forced_and_has_do_then(sent):
+    reply = Reply(Rcode.REFUSED, extended_error=(ExtendedError.BLOCKED, ""), forces_opt=True)
+    found = dns.message.from_wire(render(parsed(sent), reply, stream=False, chance=0))
+    assert found.ednsflags & dns.flags.DO
+    assert [(one.otype, one.code) for one in found.options] == [(15, 15)]
+
+
+def test_a_reply_may_bring_options_of_its_own():
+    reply = Reply(options=((EdnsOption.NSID, b"me"),))
+    found = dns.message.from_wire(render(parsed(edns_query(NAME)), reply, stream=False, chance=0))
+    assert [(one.otype, one.to_wire()) for one in found.options] == [(3, b"me")]
+    assert dns.message.from_wire(render(parsed(query(NAME)), reply, stream=False, chance=0)).edns == -1

@@ -115,7 +115,7 @@ def printed(*arguments: str) -> list[str]:
 
 def test_version_is_two_lines() -> None:
     first, second = printed("-version")
-    assert re.fullmatch(r"CoreDNS-1\.14\.7\b.*", first)
+    assert first == "CoreDNS-1.14.7"
     assert re.match(r"linux/\w+, ", second)
 
 
@@ -135,7 +135,7 @@ def test_zones_and_version_are_printed_at_start(place: Place, tmp_path: Path) ->
     with Server(place, tmp_path, COREFILE) as server:
         server.wait_answering()
         assert server.stdout.splitlines()[0] == f".:{place.dns_port}"
-        assert re.match(r"CoreDNS-1\.14\.7", server.stdout.splitlines()[1])
+        assert server.stdout.splitlines()[1] == "CoreDNS-1.14.7"
 
 
 def test_quiet_start_prints_neither(place: Place, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ TARGETS = (
     "ns.dns.cluster.local",
     "www.example.org",
 )
+EXTERNAL_ADDRESSES = ((), (), ("10.1.1.5",), ("10.1.1.5", "10.1.1.6", "fd00::7"), ("www.example.org",))
 PORTS = (Port("http", "TCP", 80), Port("dns", "UDP", 53), Port("dns-tcp", "TCP", 53), Port("", "TCP", -1))
 
 addresses = st.one_of(
@@ -49,10 +50,12 @@ service_types = st.sampled_from(list(ServiceType))
 def services(draw: st.DrawFn) -> Service:
     """A Service of any type."""
     namespace, name, kind = draw(st.sampled_from(NAMESPACES)), draw(st.sampled_from(SERVICES)), draw(service_types)
+    outside = draw(st.sampled_from(EXTERNAL_ADDRESSES))
     if kind is ServiceType.EXTERNAL_NAME:
-        return Service(namespace, name, kind, external_name=draw(st.sampled_from(TARGETS)))
+        target = draw(st.sampled_from(TARGETS))
+        return Service(namespace, name, kind, external_name=target, external_addresses=outside)
     own = tuple(draw(st.lists(addresses, max_size=2))) if kind is ServiceType.CLUSTER_IP else ()
-    return Service(namespace, name, kind, own, draw(ports))
+    return Service(namespace, name, kind, own, draw(ports), external_addresses=outside)
 
 
 @st.composite

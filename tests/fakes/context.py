@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from kdns.metrics import CounterTable
+from kdns.metrics import CounterTable, Registry
 from kdns.plugins.plugin import Surroundings
-from kdns.server.context import ServerContext
+from kdns.server.cache_memory import make_cache
+from kdns.server.context import ServerContext, count_rows
 from kdns.server.control import Channel
 from kdns.server.sockets import bind_listener
 from kdns.server.state import DEFAULT_MAX_AGE_SECONDS, StateFolder, open_state
@@ -28,8 +29,9 @@ def served_context(
     corefile: str, manifests: Path | str = "", workers: int = 1, state_dir: Path | None = None
 ) -> Iterator[ServerContext]:
     """A context with sockets on 127.0.0.1; a key without a port gets a free one."""
-    surroundings = Surroundings(has_manifests=True)
+    surroundings = Surroundings(has_manifests=True, metrics=Registry(count_rows(workers)))
     built = build(corefile, surroundings, free_port())
+    surroundings.cache.memory = make_cache(surroundings.cache.entries, workers, None)
     state: StateFolder | None = None
     if state_dir is not None:
         state = open_state(str(state_dir), DEFAULT_MAX_AGE_SECONDS, surroundings, str(manifests))
@@ -39,16 +41,14 @@ def served_context(
             resolver=built,
             sockets=sockets,
             workers=workers,
-            counters=CounterTable(workers),
-            epochs=ReaderEpochs(workers + 1),
+            counters=CounterTable(count_rows(workers)),
+            epochs=ReaderEpochs(count_rows(workers)),
             manifests=str(manifests),
             state=state,
         )
     finally:
         for listener in sockets:
-            for group in (*listener.udp, *listener.tcp):
-                for bound in group:
-                    bound.socket.close()
+            listener.close()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
 from collections.abc import Callable, Sequence
@@ -14,6 +15,17 @@ from tests.harness.exchange import MAX_DATAGRAM, TCP, UDP, frame, receive_frame
 Answer = Callable[[bytes, str], Sequence[bytes]]  # query and transport to the messages sent back, none for silence
 
 
+def _bind_both(address: str, port: int) -> tuple[socket.socket, socket.socket]:
+    """A TCP and a UDP socket at one port."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with ExitStack() as opened:
+        tcp = opened.enter_context(socket.create_server((address, port), family=family))
+        udp = opened.enter_context(socket.socket(family, socket.SOCK_DGRAM))
+        udp.bind((address, tcp.getsockname()[1]))
+        opened.pop_all()
+    return tcp, udp
+
+
 class FakeNameServer:
     """Serves `answer` on a free port of the loopback, or on the port given."""
 
@@ -21,14 +33,16 @@ class FakeNameServer:
         self._answer = answer
         self._is_closing = threading.Event()
         self._connections: list[socket.socket] = []
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        with ExitStack() as opened:
-            self._tcp = opened.enter_context(socket.create_server((address, port), family=family))
-            self.address = address
-            self.port = int(self._tcp.getsockname()[1])
-            self._udp = opened.enter_context(socket.socket(family, socket.SOCK_DGRAM))
-            self._udp.bind((address, self.port))
-            opened.pop_all()
+        self.address = address
+        while True:
+            try:
+                self._tcp, self._udp = _bind_both(address, port)
+                break
+            except OSError as error:
+                # A port that is free for TCP may be another's for UDP.
+                if port or error.errno != errno.EADDRINUSE:
+                    raise
+        self.port = int(self._tcp.getsockname()[1])
         self._threads = [threading.Thread(target=job, daemon=True) for job in (self._serve_udp, self._accept)]
         for thread in self._threads:
             thread.start()

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from kdns import resolver
 from kdns.cluster.objects import Event
 from kdns.cluster.store import Store
+from kdns.cluster.unlisted import OF_KIND, Unlisted
 from kdns.corefile import parse
 from kdns.hotpath.answer import Responder
+from kdns.hotpath.cache import MIN_ARENA_BYTES, AnswerCache
 from kdns.hotpath.table import Table
 from kdns.metrics import OUTCOMES
 from kdns.plugins import ORDER
@@ -50,17 +52,23 @@ class Served:
 
 
 def serve(
-    corefile: str, events: Sequence[Event], local_addresses: tuple[bytes, ...] = (b"\x0a\x01\x01\x01",)
+    corefile: str,
+    events: Sequence[Event],
+    local_addresses: tuple[bytes, ...] = (b"\x0a\x01\x01\x01",),
+    unlisted: Unlisted = Unlisted.NOTHING,
 ) -> Served:
-    """Build everything a worker would answer with."""
+    """Build everything a worker would answer with, where some kinds of objects have not been listed."""
     surroundings = Surroundings(local_addresses, has_manifests=True)
     built = resolver.build(parse(corefile, "Corefile", ORDER, {}), surroundings, 53)
-    publisher = Publisher(surroundings.views, lambda table: None, has_table=False, clock=lambda: 1_700_000_000.0)
+    publisher = Publisher(surroundings.views, lambda table: None, clock=lambda: 1_700_000_000.0)
     for index in range(len(surroundings.views)):
-        publisher.apply(index, events)
-    publisher.sync(range(len(surroundings.views)))
+        publisher.apply(index, [event for event in events if not OF_KIND[event.kind] & unlisted])
+    publisher.sync(range(len(surroundings.views)), unlisted)
     table = Table(publisher.builder.table.fd)
     surroundings.current_table.table = table
-    responder = Responder(built.listeners[0].routes())
+    if surroundings.cache.entries:
+        surroundings.cache.memory = AnswerCache(1, MIN_ARENA_BYTES)
+        surroundings.cache.memory.hold_clock(1_000_000)  # both paths are asked at the same time
+    responder = Responder(built.listeners[0].routes(), cache=surroundings.cache.memory)
     responder.set_table(table)
     return Served(built, responder, publisher.builder, publisher.stores)

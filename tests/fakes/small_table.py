@@ -57,7 +57,7 @@ def make_table(*, synced: bool = True) -> TableWriter:
         flags, responses = render_node(node)
         assert responses is not None
         if node.owner == ZONE:
-            responses = [*responses, render_soa(TTL)]
+            responses = [*responses, render_soa(soa_template(TTL))]
         table.replace_node(node.owner, 0, flags, responses)
     table.set_serial(0, SERIAL)
     table.set_synced(0, synced)

@@ -17,7 +17,7 @@ def serve_unsynced(corefile: str) -> Served:
     surroundings = Surroundings((LOCAL_ADDRESS,), has_manifests=True)
     built = build(corefile, surroundings)
     writers: list[TableWriter] = []
-    Publisher(surroundings.views, writers.append, has_table=False).start()
+    Publisher(surroundings.views, writers.append).start()
     surroundings.current_table.table = Table(writers[0].fd)
     responder = Responder(built.listeners[0].routes())
     responder.set_table(surroundings.current_table.table)

@@ -6,10 +6,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 from kdns.cluster.access import ApiAccess
 from kdns.cluster.follower import ClusterFollower
 from kdns.cluster.objects import Event, Kind
+from kdns.cluster.unlisted import Unlisted
 from kdns.cluster.view import View
 
 TIMEOUT_SECONDS = 10.0
@@ -18,13 +20,14 @@ TIMEOUT_SECONDS = 10.0
 class Watched:
     """The objects a follower has told of, and how."""
 
-    def __init__(self, access: ApiAccess, view: View, environ: dict[str, str] | None = None) -> None:
+    def __init__(self, access: ApiAccess, view: View, environ: dict[str, str] | None = None, **options: Any) -> None:
         self.batches: list[list[Event]] = []
         self.objects: dict[tuple[Kind, str, str], object] = {}
         self.times_synced = 0
+        self.listed: list[Unlisted] = []  # what was lacking, each time it was told
         self.before_synced: set[tuple[Kind, str, str]] = set()
         self.fails_at = ""  # name of an object that cannot be taken in
-        self.follower = ClusterFollower(access, view, self._on_events, self._on_synced, environ or {})
+        self.follower = ClusterFollower(access, view, self._on_events, self._on_listed, environ or {}, **options)
 
     def held(self, kind: Kind) -> list[str]:
         return sorted(name for found, _, name in self.objects if found is kind)
@@ -53,7 +56,10 @@ class Watched:
             else:
                 self.objects[key] = event.object
 
-    def _on_synced(self) -> None:
+    def _on_listed(self, unlisted: Unlisted) -> None:
+        self.listed.append(unlisted)
+        if unlisted:
+            return
         self.times_synced += 1
         self.before_synced = set(self.objects)
 

@@ -26,6 +26,7 @@ class StreamStatistics:
     answered: int
     wrong: int  # replies with another rcode than NOERROR, or without an answer
     longest_gap_seconds: float  # between two answers
+    p99_seconds: float = 0.0  # within which 99 % of the answers came
 
     @property
     def lost(self) -> int:
@@ -42,6 +43,7 @@ class QueryStream:
         self._is_ending = threading.Event()
         self._sent = self._answered = self._wrong = 0
         self._gap = 0.0
+        self._latencies: list[float] = []
         self._waiting: dict[tuple[int, int], float] = {}
         self._selector = selectors.DefaultSelector()
         self._sockets = place.run(lambda: [peer.open_udp() for _ in range(SOCKETS)])
@@ -70,7 +72,9 @@ class QueryStream:
 
     def statistics(self) -> StreamStatistics:
         """The result; complete once the context was left."""
-        return StreamStatistics(self._sent, self._answered, self._wrong, self._gap)
+        latencies = sorted(self._latencies)
+        p99 = latencies[len(latencies) * 99 // 100] if latencies else 0.0
+        return StreamStatistics(self._sent, self._answered, self._wrong, self._gap, p99)
 
     def _run(self) -> None:
         started = last_answer = time.monotonic()
@@ -100,8 +104,10 @@ class QueryStream:
                 except (BlockingIOError, ConnectionRefusedError):
                     break
                 now = time.monotonic()
-                if self._waiting.pop((key.data, int.from_bytes(reply[:2], "big")), None) is not None:
+                sent = self._waiting.pop((key.data, int.from_bytes(reply[:2], "big")), None)
+                if sent is not None:
                     self._answered += 1
+                    self._latencies.append(now - sent)
                     self._gap = max(self._gap, now - last_answer)
                     last_answer = now
                     if reply[3] & 0xF or reply[6:8] == b"\0\0":

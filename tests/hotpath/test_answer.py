@@ -15,6 +15,7 @@ from kdns.dns import names
 from kdns.dns.codes import EdnsOption, Rcode, RRType
 from kdns.dns.query import Verdict
 from kdns.hotpath.answer import Responder
+from kdns.hotpath.detours import Detours
 from kdns.metrics import OUTCOMES
 from tests.fakes.dns_values import edns_query, opt, option, query
 from tests.fakes.hostile_messages import CASES
@@ -341,3 +342,45 @@ def test_names_of_every_length_are_answered_in_full():
         whole = 12 + len(name) + 4 + len(body)
         assert outcome == ("answer" if whole <= 512 else "truncated")
         assert len(reply) == (whole if whole <= 512 else whole - len(body))
+
+
+@pytest.mark.parametrize(("name", "qtype"), [("one", RRType.ANY), ("nowhere", RRType.ANY), ("", RRType.ANY)])
+def test_type_any_may_be_anothers(name, qtype):
+    assert ask(make_responder(any_is_miss=True), query(at(name), qtype))[0] == "miss"
+    assert ask(make_responder(any_is_miss=True), query(at("one")))[0] == "answer"
+
+
+def test_additional_records_may_be_anothers_to_see_to():
+    responder = make_responder(additional_is_miss=True)
+    assert ask(responder, query(at("srv"), RRType.SRV))[0] == "miss"
+    assert ask(responder, query(at("one")))[0] == "answer"
+    assert ask(responder, query(at("srv"), RRType.TXT))[0] == "nodata"
+    assert ask(responder, query(at("nowhere"), RRType.SRV))[0] == "nxdomain"
+
+
+def test_a_limit_below_the_clients_cuts():
+    outcome, reply = ask(make_responder(udp_limit=512), edns_query(at("many"), payload=1232))
+    assert outcome == "truncated"
+    assert 480 < len(reply) <= 512
+    assert ask(make_responder(udp_limit=512), query(at("many")), stream=True)[0] == "answer"
+
+
+def test_a_limit_beyond_a_batchs_room_leaves_long_replies_to_the_slow_path():
+    responder = make_responder(udp_limit=4096)
+    assert ask(responder, edns_query(at("many"), payload=4096))[0] == "miss"
+    assert ask(responder, edns_query(at("many"), payload=1232))[0] == "truncated"
+    assert ask(responder, edns_query(at("one"), payload=4096))[0] == "answer"
+    assert ask(responder, query(at("many")), stream=True)[0] == "answer"
+
+
+def test_names_another_plugin_answers_are_left_to_it_also_when_they_change():
+    detours = Detours()
+    responder = make_responder(detours=detours)
+    assert ask(responder, query(at("one")))[0] == "answer"
+    detours.replace([at("one"), at("*.wild")])
+    assert ask(responder, query(at("one")))[0] == "miss"
+    assert ask(responder, query(at("one").upper(), RRType.TXT))[0] == "miss"
+    assert ask(responder, query(at("x.wild")))[0] == "miss"
+    assert ask(responder, query(at("wild")))[0] == "nxdomain"
+    detours.replace([])
+    assert ask(responder, query(at("one")))[0] == "answer"

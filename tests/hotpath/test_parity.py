@@ -23,7 +23,16 @@ COREFILES = (
     "cluster.local 10.0.0.0/8 {\n errors\n loadbalance\n kubernetes {\n fallthrough svc.cluster.local\n }\n}\n",
     ".:53 {\n kubernetes cluster.local clusterset.local ip6.arpa {\n multicluster clusterset.local\n"
     " ignore empty_service\n }\n whoami\n}\nshop.svc.cluster.local {\n whoami\n}\nempty.test {\n}\n",
+    ".:53 {\n errors\n autopath @kubernetes\n transfer {\n to 192.0.2.77\n }\n"
+    " kubernetes cluster.local in-addr.arpa {\n pods verified\n }\n"
+    " k8s_external example.org in-addr.arpa {\n ttl 7\n headless\n apex a\n }\n whoami\n}\n",
+    ".:53 {\n loadbalance\n kubernetes x.cluster.local in-addr.arpa\n k8s_external cluster.local in-addr.arpa {\n"
+    " fallthrough in-addr.arpa x.cluster.local\n }\n whoami\n}\n",
     ".:53 {\n kubernetes . {\n noendpoints\n fallthrough\n }\n}\n",
+    ".:53 {\n errors\n loadbalance\n cache 30 {\n denial 9984 10 7\n }\n kubernetes cluster.local in-addr.arpa {\n"
+    " pods insecure\n ttl 3600\n fallthrough\n }\n whoami\n}\n",
+    ".:53 {\n cache {\n success 1024 60 20\n disable success cluster.local\n }\n"
+    " kubernetes cluster.local x.cluster.local {\n ttl 0\n fallthrough svc.cluster.local\n }\n whoami\n}\n",
 )
 ZONES = ("cluster.local", "x.cluster.local", "clusterset.local", "in-addr.arpa", "ip6.arpa", "example.org", "")
 LABELS = (
@@ -76,7 +85,7 @@ def queries(draw: st.DrawFn) -> bytes:
 @settings(max_examples=examples(150), deadline=None, suppress_health_check=list(HealthCheck))
 def test_both_paths_answer_in_the_same_octets(cluster, corefile, messages, stream, chance):
     served = serve(corefile, cluster)
-    for message in [*messages, *_questions_of_the_table(served)]:
+    for message in [*messages, *questions_of_the_table(served)]:
         outcome, reply = served.fast(message, stream=stream, chance=chance)
         slow = served.slow(message, stream=stream, chance=chance)
         if outcome != "miss":
@@ -162,7 +171,7 @@ def _agree(message: bytes, stream: bool, chance: int) -> None:
         served.slow(message, stream=stream, chance=chance)
 
 
-def _questions_of_the_table(served: Served) -> list[bytes]:
+def questions_of_the_table(served: Served) -> list[bytes]:
     """A query for keys of the table, so that hits are not left to luck."""
     keys = sorted(key for key in served.builder.table.keys() if key[1])  # noqa: SIM118 - no dict
     rng = random.Random(len(keys))

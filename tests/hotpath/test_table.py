@@ -231,4 +231,62 @@ def test_what_the_writer_cannot_keep_is_refused(call, error):
     with pytest.raises(error):
         call(table)
     assert table.keys() == []
-    assert (table.is_synced(64), table.serial(128)) == (False, 0)
+    assert (table.is_synced(64), table.unlisted(64), table.serial(128)) == (False, 255, 0)
+
+
+def test_a_view_is_synced_when_it_lacks_nothing():
+    table = TableWriter.create(1, 0, 0, SEED)
+    reader = Table(table.fd)
+    assert (reader.unlisted(3), reader.is_synced(3)) == (255, False)
+    table.set_unlisted(3, 5)
+    assert (reader.unlisted(3), reader.is_synced(3), reader.unlisted(2)) == (5, False, 255)
+    table.set_unlisted(3, 0)
+    assert (reader.unlisted(3), reader.is_synced(3)) == (0, True)
+    with pytest.raises(ValueError, match="view 64, expected less than"):
+        table.set_unlisted(64, 0)
+
+
+def test_a_view_that_is_left_out_of_a_copy_begins_with_nothing():
+    table = TableWriter.create(1, 200, 1 << 16, SEED)
+    for view in (0, 1, 63):
+        table.replace_node(b"\3web\0", view, 0, [(1, 0, 0, 1, 0, 0, b"%d" % view, None)])
+        table.replace_node(b"\3ent\0", view, 0, [])
+        table.set_unlisted(view, view)
+        table.set_serial(2 * view, view + 7)
+    copy = TableWriter.create(2, 200, 1 << 16, SEED[::-1])
+    table.copy_live(copy, without=[1])
+    assert {view for _, _, view in copy.keys()} == {0, 63}  # noqa: SIM118 - no dict
+    assert len(copy.keys()) == copy.statistics()["slots"] == 6
+    assert [copy.unlisted(view) for view in (0, 1, 63)] == [0, 255, 63]
+    assert [copy.serial(2 * view) for view in (0, 1, 63)] == [7, 0, 70]
+    found = copy.lookup(b"\3web\0", 1, 63)
+    assert found is not None
+    assert found[6] == b"63"
+
+
+# Visiting
+
+
+def test_scanning_meets_each_key_of_a_view_once():
+    table = TableWriter.create(1, 2000, 1 << 16, SEED)
+    rng = random.Random(4)
+    expected = {}
+    for number in range(300):
+        name = bytes((3,)) + b"%03d" % number + b"\3abc\0"
+        view = number % 2
+        body = rng.randbytes(8)
+        table.replace_node(name, view, 0, [Response(1, 0, 0, 1, 0, 0, body, None)])
+        if view:
+            expected[name] = body
+    table.replace_node(b"\xffnote", 1, 0, [Response(0, ALIAS, 0, 0, 0, 0, b"said", None)])
+    table.replace_node(b"\1e\0", 1, 0, [])
+    step = 7
+    found = [entry for first in range(0, table.buckets, step) for entry in table.scan(1, first, step)]
+    assert len(found) == len(expected) + 2
+    assert {name: entry[6] for name, entry in found} == expected | {b"\xffnote": b"said", b"\1e\0": b""}
+    by_prefix = table.scan(1, 0, table.buckets, prefix=b"\xff")
+    assert [(name, entry[6]) for name, entry in by_prefix] == [(b"\xffnote", b"said")]
+    by_suffix = table.scan(1, 0, table.buckets, suffix=b"\3abc\0")
+    assert {name: entry[6] for name, entry in by_suffix} == expected
+    assert table.scan(1, table.buckets, step) == []
+    assert table.scan(1, 0, table.buckets, prefix=bytes(300)) == []

@@ -12,7 +12,7 @@ import dns.message
 import pytest
 
 from kdns.dns.codes import RRType
-from kdns.hotpath.udp import UdpSocket, address_of
+from kdns.hotpath.udp import UdpSocket, address_of, arrival_of
 from kdns.metrics import OUTCOMES
 from kdns.server.sockets import bind_listener
 from tests.fakes.dns_values import edns_query, option, query
@@ -281,3 +281,20 @@ def test_one_call_serves_a_bounded_number_of_datagrams():
 def test_peers_are_read_as_addresses():
     assert address_of(b"\x02\0\x1f\x90\x7f\0\0\x01" + bytes(8)) == ("127.0.0.1", 8080)
     assert address_of(b"\x0a\0\0\x35" + bytes(4) + b"\xfd" + bytes(14) + b"\x01" + bytes(4)) == ("fd00::1", 53)
+
+
+@pytest.mark.parametrize(
+    ("family", "host"), [(socket.AF_INET, "127.0.0.3"), (socket.AF_INET6, "::1")], ids=["ipv4", "ipv6"]
+)
+def test_a_miss_tells_where_it_arrived(family, host):
+    with serving("", family) as bench, client_of(bench, host) as client:
+        client.send(query("www.example.org"))
+        ((_, _, control),) = bench.server.receive()
+        assert arrival_of(control) == host
+
+
+def test_a_socket_of_one_address_need_not_tell_where():
+    with serving() as bench, client_of(bench) as client:
+        client.send(query("www.example.org"))
+        ((_, _, control),) = bench.server.receive()
+        assert (control, arrival_of(control)) == (b"", "")

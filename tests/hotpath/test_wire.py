@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdns.dns import names
+from kdns.dns.codes import EdnsOption
 from kdns.dns.query import Query, parse_query
 from kdns.hotpath.wire import inspect
 from tests.fakes.dns_values import query
@@ -27,6 +28,7 @@ def fields_of(found: Query) -> dict[str, object]:
         "payload_size": edns.payload_size if edns else 0,
         "dnssec_ok": edns is not None and edns.dnssec_ok,
         "keepalive": edns is not None and edns.keepalive,
+        "nsid": edns is not None and any(code == EdnsOption.NSID for code, _ in edns.options),
         "has_upper_case": found.has_upper_case,
     }
 

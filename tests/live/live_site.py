@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import http.client
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,9 +85,9 @@ class Site:
         probes = f"    errors\n    ready :{self.ready_port}\n    health :{self.health_port}\n"
         return self.start_corefile(f".:53 {{\n{probes}{''.join(directives)}}}\n", workers=workers)
 
-    def start_corefile(self, corefile: str, workers: int = 1) -> Server:
-        """Start a server with a Corefile."""
-        made = Server(self.place, self.directory / "server", corefile, workers=workers)
+    def start_corefile(self, corefile: str, workers: int = 1, arguments: Sequence[str] = ()) -> Server:
+        """Start a server with a Corefile, which must have ended where there was one before."""
+        made = Server(self.place, self.directory / "server", corefile, workers=workers, arguments=arguments)
         self._server = self._opened.enter_context(made)
         return made
 

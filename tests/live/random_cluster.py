@@ -12,9 +12,6 @@ from tests.fakes.apiserver.faults import Fault
 from tests.fakes_selftest.objects import KubernetesObject, endpoint_slice, namespace, pod, service
 
 SIZE = 16  # objects of each sort
-CLUSTER_IPS = [f"db-{number}" for number in range(SIZE)]
-HEADLESS = [f"set-{number}" for number in range(SIZE)]
-PODS = [f"pod-{number}" for number in range(SIZE)]
 MAX_ENDPOINTS = 4
 MAX_AWAY_SECONDS = 0.5  # an API server that is away comes back before there are too many states to try
 
@@ -47,33 +44,37 @@ _LASTING = ("gap", "refused")
 
 
 class RandomCluster:
-    """Changes the objects of an API server; the same seed gives the same changes."""
+    """Changes the objects of an API server, `size` of each sort; the same seed gives the same changes."""
 
-    def __init__(self, api: FakeApiServer, seed: int) -> None:
+    def __init__(self, api: FakeApiServer, seed: int, size: int = SIZE) -> None:
         self._api = api
         self._random = random.Random(seed)
+        self._size = size
+        self._cluster_ips = [f"db-{number}" for number in range(size)]
+        self._headless = [f"set-{number}" for number in range(size)]
         self._lasting: list[tuple[float, Fault]] = []
         self.begun: list[Fault] = []
         api.put(namespace())
-        for name in (*CLUSTER_IPS, *HEADLESS):
+        for name in (*self._cluster_ips, *self._headless):
             api.put(self._service(name))
-        for _ in range(100):
+        for _ in range(6 * size):
             self.change()
 
     def change(self) -> None:
         """Make one change."""
         self._random.choices((self._change_service, self._change_slice, self._change_pod), (3, 6, 2))[0]()
 
-    def begin_fault(self) -> None:
-        """Let something go wrong."""
+    def begin_fault(self) -> Fault | None:
+        """Let something go wrong, unless the server is away: one absence at a time."""
         name, parameters = self._random.choice(FAULTS)
         seconds = self._random.uniform(0.1, MAX_AWAY_SECONDS)
-        if self._lasting:  # one absence at a time
-            return
+        if self._lasting:
+            return None
         fault = self._api.faults.add(name, **parameters)
         self.begun.append(fault)
         if name in _LASTING:
             self._lasting.append((time.monotonic() + seconds, fault))
+        return fault
 
     def end_faults(self, everything: bool = False) -> None:
         """End what has lasted long enough."""
@@ -86,9 +87,9 @@ class RandomCluster:
 
     def question(self) -> tuple[str, str]:
         """A name to ask for, and a type."""
-        name = self._random.choice((*CLUSTER_IPS, *HEADLESS))
+        name = self._random.choice((*self._cluster_ips, *self._headless))
         below = f"{name}.shop.svc.cluster.local."
-        kind, number = self._random.randrange(8), self._random.randrange(SIZE)
+        kind, number = self._random.randrange(8), self._random.randrange(self._size)
         if kind == 0:
             return f"_http._tcp.{below}", "SRV"
         if kind == 1:
@@ -101,26 +102,28 @@ class RandomCluster:
     def every_question(self) -> list[tuple[str, str]]:
         """The names of all Services."""
         return [
-            (f"{name}.shop.svc.cluster.local.", qtype) for name in (*CLUSTER_IPS, *HEADLESS) for qtype in ("A", "SRV")
+            (f"{name}.shop.svc.cluster.local.", qtype)
+            for name in (*self._cluster_ips, *self._headless)
+            for qtype in ("A", "SRV")
         ]
 
     def _change_service(self) -> None:
-        name = self._random.choice((*CLUSTER_IPS, *HEADLESS))
+        name = self._random.choice((*self._cluster_ips, *self._headless))
         self._put_or_delete(Key("Service", "shop", name), lambda: self._service(name), 0.3)
 
     def _change_slice(self) -> None:
-        number = self._random.randrange(SIZE)
-        owner, name = HEADLESS[number], f"{HEADLESS[number]}-{self._random.randrange(2)}"
+        number = self._random.randrange(self._size)
+        owner, name = f"set-{number}", f"set-{number}-{self._random.randrange(2)}"
         addresses = sorted({self._endpoint_address(number) for _ in range(self._random.randint(0, MAX_ENDPOINTS))})
         self._put_or_delete(
             Key("EndpointSlice", "shop", name), lambda: endpoint_slice(owner, *addresses, name=name), 0.2
         )
 
     def _change_pod(self) -> None:
-        number = self._random.randrange(SIZE)
+        number = self._random.randrange(self._size)
         phase = self._random.choice(("Running", "Running", "Succeeded"))
-        made = pod(PODS[number], phase, self._endpoint_address(number))
-        self._put_or_delete(Key("Pod", "shop", PODS[number]), lambda: made, 0.3)
+        made = pod(f"pod-{number}", phase, self._endpoint_address(number))
+        self._put_or_delete(Key("Pod", "shop", f"pod-{number}"), lambda: made, 0.3)
 
     def _put_or_delete(self, key: Key, make: Callable[[], KubernetesObject], deletions: float) -> None:
         if self._api.storage.get(key) is not None and self._random.random() < deletions:
@@ -129,7 +132,8 @@ class RandomCluster:
             self._api.put(make())
 
     def _service(self, name: str) -> KubernetesObject:
-        return service(name, self._service_address(CLUSTER_IPS.index(name)) if name in CLUSTER_IPS else "None")
+        sort, _, number = name.partition("-")
+        return service(name, self._service_address(int(number)) if sort == "db" else "None")
 
     # Neighbours may have the same address, but not everybody: what decides a name must be few enough to try.
 
@@ -140,4 +144,4 @@ class RandomCluster:
         return f"10.1.{self._near(number)}.{self._random.randrange(8)}"
 
     def _near(self, number: int) -> int:
-        return (number + self._random.randrange(2)) % SIZE
+        return (number + self._random.randrange(2)) % self._size

@@ -18,17 +18,23 @@ from tests.live.live_site import Site, open_site
 # Those whose answers depend on what is asked of the API, selectors, Pods and imports, and on the order of its changes.
 FILES = (
     "apex",
+    "endpoint-pod-names",
+    "ignore-empty-service",
     "labels",
     "multicluster",
     "namespace-labels",
+    "namespaces",
     "noendpoints",
+    "noendpoints-ignore-empty",
     "pods-verified",
+    "ttl-30",
     "unsynced",
     "updates",
     "updates-apex",
     "updates-empty",
     "updates-multicluster",
     "updates-selectors",
+    "zonal",
 )
 OBSERVE_SECONDS = 3.0
 _DIRECTIVE = re.compile(r"^(\s*kubernetes\b[^{\n]*?)\s*(\{?)\s*$", re.MULTILINE)

@@ -114,3 +114,67 @@ def test_informer_killed_before_its_first_list_is_replaced(site: Site) -> None:
     held.remove()
     site.wait_found(STEADY, answer("10.96.0.1"), CAUGHT_UP_SECONDS)
     site.wait(lambda: site.ready == 200, "ready", FREE)
+
+
+THERE = "web.shop.svc.other.local."
+
+
+def start_two(site: Site, here: FakeApiServer, there: FakeApiServer) -> None:
+    """A kdns that follows two clusters."""
+    here.put(namespace(), service("steady", "10.96.0.1"), service("other", "None"), endpoint_slice("other", "10.1.0.1"))
+    there.put(namespace(), service("web", "10.97.0.1"))
+    probes = f"errors\n ready :{site.ready_port}\n"
+    site.start_corefile(
+        f"cluster.local:53 {{\n {probes}{site.directive(here, 'cluster.local')}}}\n"
+        f"other.local:53 {{\n errors\n{site.directive(there, 'other.local')}}}\n",
+        workers=2,
+    )
+    site.wait_found(OTHER, answer("10.1.0.1"), FREE)
+
+
+def test_successor_follows_one_cluster_while_the_other_is_away_and_goes_on_with_what_was_known_of_it(
+    site: Site,
+) -> None:
+    here, there = site.open_api(), site.open_api()
+    start_two(site, here, there)
+    site.wait(lambda: site.ready == 200, "ready", FREE)
+    with QueryStream(site.place, site.server.peer(), THERE) as stream:
+        site.wait(lambda: stream.answered, "queries are answered", FREE)
+        away = there.faults.add("refused")
+        there.put(service("web", "10.97.0.2"))
+        killed = kill_informer(site)
+        wait_successor(site, killed)
+        here.put(endpoint_slice("other", "10.1.0.2"))
+        site.wait_found(OTHER, answer("10.1.0.2"), CAUGHT_UP_SECONDS)
+        here.put(endpoint_slice("other", "10.1.0.3"))
+        site.wait_found(OTHER, answer("10.1.0.3"), CAUGHT_UP_SECONDS)
+        assert site.ask(THERE) == answer("10.97.0.1")
+        assert site.ready == 200
+        away.remove()
+        site.wait_found(THERE, answer("10.97.0.2"), CAUGHT_UP_SECONDS)
+        assert site.ask(OTHER) == answer("10.1.0.3")
+    found = stream.statistics()
+    assert (found.wrong, found.lost) == (0, 0), found
+
+
+def test_successor_keeps_what_is_known_of_one_cluster_though_the_other_was_never_reached(site: Site) -> None:
+    here, there = site.open_api(), site.open_api()
+    away = there.faults.add("refused")
+    start_two(site, here, there)
+    with QueryStream(site.place, site.server.peer(), STEADY) as stream:
+        site.wait(lambda: stream.answered, "queries are answered", FREE)
+        gone = here.faults.add("refused")
+        killed = kill_informer(site)
+        wait_successor(site, killed)
+        wait_trying(site, killed)
+        assert site.ask(OTHER) == answer("10.1.0.1")
+        assert site.ask(THERE).rcode == "SERVFAIL"
+        assert site.ready == 503
+        gone.remove()
+        here.put(endpoint_slice("other", "10.1.0.2"))
+        site.wait_found(OTHER, answer("10.1.0.2"), CAUGHT_UP_SECONDS)
+        away.remove()
+        site.wait_found(THERE, answer("10.97.0.1"), CAUGHT_UP_SECONDS)
+        site.wait(lambda: site.ready == 200, "ready", FREE)
+    found = stream.statistics()
+    assert (found.wrong, found.lost) == (0, 0), found

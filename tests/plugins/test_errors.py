@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -133,6 +137,101 @@ def test_flush_tells_of_the_periods_that_are_open():
             assert lines == ["[ERROR] plugin/errors: 2 errors like 'refused' occurred in last 1h0m0s"]
             await loop.advance(3600)
             assert len(lines) == 1
+
+    run_held(check)
+
+
+@contextmanager
+def another_worker(work: Callable[[], Awaitable[None]]) -> Iterator[None]:
+    """A forked process that has done this, and is killed when the context is left."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        with suppress(BaseException):
+            run_held(lambda _: work())  # type: ignore[arg-type, return-value]
+            os.write(writing, b"done")
+            signal.pause()
+        os._exit(1)
+    os.close(writing)
+    try:
+        assert os.read(reading, 4) == b"done"
+        yield
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(reading)
+
+
+def test_all_workers_count_together_and_the_one_that_began_tells_of_it():
+    plugin = errors("consolidate 2s refused")
+
+    async def check(loop: HeldLoop) -> None:
+        with collected() as lines:
+            await fail(plugin, REFUSED)
+            with another_worker(lambda: fail(plugin, REFUSED)):
+                await loop.advance(2)
+            assert lines == ["[ERROR] plugin/errors: 2 errors like 'refused' occurred in last 2s"]
+            await loop.advance(60)
+            plugin.flush()
+            assert len(lines) == 1
+
+    run_held(check)
+
+
+def test_a_worker_that_only_counted_tells_of_it_when_the_one_that_began_is_dead():
+    plugin = errors("consolidate 2s refused info show_first")
+
+    async def check(loop: HeldLoop) -> None:
+        with collected() as lines:
+            with another_worker(lambda: fail(plugin, REFUSED)):
+                await fail(plugin, REFUSED)
+            await loop.advance(2.4)
+            assert lines == []
+            await loop.advance(0.2)
+            assert lines == ["[INFO] plugin/errors: 2 errors like 'refused' occurred in last 2s"]
+
+    run_held(check)
+
+
+def test_the_successor_of_a_dead_worker_tells_of_what_that_one_counted():
+    plugin = errors("consolidate 2s refused", "consolidate 2s timeout")
+
+    async def check(loop: HeldLoop) -> None:
+        with collected() as lines:
+            with another_worker(lambda: fail(plugin, REFUSED)):
+                pass
+            await plugin.run()
+            await loop.advance(3)
+            assert lines == ["[ERROR] plugin/errors: 1 errors like 'refused' occurred in last 2s"]
+
+    run_held(check)
+
+
+def test_what_was_never_told_of_is_told_of_soon_after_the_next_error():
+    plugin = errors("consolidate 2s refused")
+
+    async def check(loop: HeldLoop) -> None:
+        with collected() as lines:
+            with another_worker(lambda: fail(plugin, REFUSED)):
+                pass
+            await loop.advance(3600)
+            await fail(plugin, REFUSED)
+            await loop.advance(0)
+            assert lines == ["[ERROR] plugin/errors: 2 errors like 'refused' occurred in last 2s"]
+
+    run_held(check)
+
+
+def test_a_count_nobody_made_no_error_for_costs_nothing():
+    """No timer, and no file where nothing is counted."""
+    before = len(os.listdir("/proc/self/fd"))
+    plugin = errors()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+    async def check(loop: HeldLoop) -> None:
+        await plugin.run()
+        await errors("consolidate 2s refused").run()
+        assert not loop._scheduled  # type: ignore[attr-defined]
 
     run_held(check)
 

@@ -13,10 +13,13 @@ import pytest
 from kdns.corefile import parse_duration
 from kdns.dns import names
 from kdns.dns.codes import RRType
+from kdns.dns.compression import Body, write_body
+from kdns.dns.records import read_sections
+from kdns.dns.reply import Reply
 from kdns.dns.rrset import Record
 from kdns.errors import CorefileError
 from kdns.plugins.loadbalance import RoundRobin, Weighted
-from kdns.plugins.plugin import Handler, Plugin
+from kdns.plugins.plugin import Handler, Plugin, Request
 from tests.fakes.clock import HeldLoop, run_held
 from tests.fakes.directives import answering, answers_of, refusal_of, refused, request, set_up
 from tests.fakes.logs import collected
@@ -29,6 +32,13 @@ FIVE = tuple(f"192.0.2.{n}" for n in range(1, 6))
 def address(text: str, owner: bytes = NAME) -> Record:
     packed = ip_address(text).packed
     return Record(owner, RRType.A if len(packed) == 4 else RRType.AAAA, 60, packed)
+
+
+def replying(body: Body) -> Handler:
+    async def handler(_request: Request) -> Reply:
+        return Reply(body=body)
+
+    return handler
 
 
 async def order(plugin: Plugin, handler: Handler) -> list[str]:
@@ -58,6 +68,39 @@ async def test_round_robin_lets_the_reply_rotate(text: str):
 
 async def test_round_robin_leaves_errors_alone():
     assert not (await set_up("loadbalance").serve(request(), answering(rcode=3))).rotates
+
+
+MX = tuple(Record(NAME, RRType.MX, 60, b"\0\x0a" + names.from_text(f"{host}.test")) for host in "abc")
+
+
+async def test_mail_exchanges_are_shuffled_with_the_addresses_beside_them():
+    plugin, asked = set_up("loadbalance"), request()
+    body = write_body(asked.query.name, MX, (), [address(text, OWNER) for text in FIVE])
+    random.seed(7)
+    orders: tuple[set[object], set[object]] = set(), set()
+    for _ in range(60):
+        answers, _, additionals = read_sections(asked.query.head, (await plugin.serve(asked, replying(body))).body)
+        assert sorted(answers) == sorted(MX)
+        assert {names.address_text(record.rdata) for record in additionals} == set(FIVE)
+        orders[0].add(tuple(answers))
+        orders[1].add(tuple(additionals))
+    assert len(orders[0]) == 6
+    assert len(orders[1]) > 20
+
+
+async def test_addresses_stand_behind_all_others_but_mail_exchanges():
+    alias = Record(NAME, RRType.CNAME, 60, OWNER)
+    text = Record(NAME, RRType.TXT, 60, b"\1t")
+    handler = answering(*MX[:1], address(FIVE[0]), text, address(FIVE[1]), alias)
+    seen = [await order(set_up("loadbalance"), handler) for _ in range(20)]
+    assert {(*found[:2], found[4]) for found in seen} == {("CNAME", "TXT", "MX")}
+    assert {found[2] for found in seen} == set(FIVE[:2])
+
+
+async def test_other_records_are_passed_on_as_they_are():
+    handler = answering(*(Record(NAME, RRType.TXT, 60, b"\1" + text) for text in (b"a", b"b", b"c")))
+    reply = await set_up("loadbalance").serve(request(), handler)
+    assert reply.body == (await handler(request())).body
 
 
 # prefer

@@ -12,10 +12,11 @@ import sys
 import pytest
 
 from kdns.server import addresses
-from kdns.server.addresses import local_addresses
+from kdns.server.addresses import interface_addresses, local_addresses
 
 NEEDS_IP = pytest.mark.skipif(shutil.which("ip") is None, reason="iproute2 is missing")
 SHOW = "from kdns.server.addresses import local_addresses; print(*(a.hex() for a in local_addresses()))"
+SHOW_INTERFACES = "from kdns.server.addresses import interface_addresses; print(*interface_addresses()['d0'])"
 
 
 @NEEDS_IP
@@ -54,3 +55,29 @@ def test_without_netlink_there_are_none(monkeypatch):
 
     monkeypatch.setattr(addresses.socket, "socket", refuse)
     assert local_addresses() == ()
+    assert interface_addresses() == {}
+
+
+def test_interfaces_have_their_addresses_as_text():
+    found = interface_addresses()
+    assert found["lo"][0] == "127.0.0.1"
+    assert {text for texts in found.values() for text in texts if "%" not in text} >= {
+        str(ipaddress.ip_address(address)) for address in local_addresses()
+    }
+    for name, texts in found.items():
+        of_one_link = [text for text in texts if "%" in text]
+        assert all(text.startswith("fe") and text.endswith(f"%{name}") for text in of_one_link)
+
+
+@NEEDS_IP
+def test_an_address_of_one_link_has_its_interface_as_zone():
+    script = (
+        "set -e; ip link add d0 type veth peer name d1; ip link set d0 up; "
+        "ip addr add 10.2.0.1/24 dev d0; ip addr add fe80::77/64 dev d0 nodad; "
+        f'exec {sys.executable} -c "{SHOW_INTERFACES}"'
+    )
+    made = subprocess.run(["unshare", "-rn", "sh", "-c", script], check=False, capture_output=True, text=True)
+    if made.returncode:
+        pytest.skip(f"no namespace here: {made.stderr.strip()[-200:]}")
+    assert made.stdout.split()[0] == "10.2.0.1"
+    assert "fe80::77%d0" in made.stdout.split()

@@ -15,7 +15,8 @@ import pytest
 import setproctitle
 
 from kdns import log
-from kdns.server.child import run_child
+from kdns.server.child import run_child, signals_held
+from kdns.server.heartbeat import Heartbeat
 from tests.harness.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,3 +109,43 @@ def is_gone(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except (FileNotFoundError, ProcessLookupError):
         return True
+
+
+def test_a_signal_between_the_fork_and_the_childs_own_handlers_is_not_the_supervisors():
+    """It would be written into the wake-up pipe, which both have, and end the supervisor's wait."""
+    reader, writer = os.pipe2(os.O_NONBLOCK)
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    handler = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        with signals_held():
+            pid = os.fork()
+            if pid == 0:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+                async def main() -> None:
+                    await asyncio.sleep(0)
+
+                run_child("kdns: tested", os.getppid(), main)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        with pytest.raises(BlockingIOError):
+            os.read(reader, 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert os.read(reader, 1) == bytes([signal.SIGTERM])  # ours come as ever
+    finally:
+        signal.set_wakeup_fd(before)
+        signal.signal(signal.SIGTERM, handler)
+        os.close(reader)
+        os.close(writer)
+
+
+def test_a_child_beats_as_long_as_its_loop_turns():
+    heartbeat = Heartbeat()
+
+    async def main() -> None:
+        await asyncio.sleep(0.01)
+
+    us, pid = os.getpid(), os.fork()
+    if pid == 0:
+        run_child("kdns: tested", us, main, heartbeat=heartbeat)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert heartbeat.look(0.0) == 0.0

@@ -7,7 +7,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from kdns.server.control import MAX_MESSAGE, MAX_TEXT, Channel, Failed, NewTable, Serve, Stop, fit_text
+from kdns.server.control import (
+    MAX_MESSAGE,
+    MAX_TEXT,
+    Channel,
+    Checked,
+    Failed,
+    NewTable,
+    Serve,
+    Serving,
+    Stop,
+    fit_text,
+)
 
 
 @pytest.fixture
@@ -18,7 +29,9 @@ def ends() -> Iterator[tuple[Channel, Channel]]:
     other.close()
 
 
-@pytest.mark.parametrize("message", [Serve(3), NewTable(7), Stop(2.5), Failed("no such file")])
+@pytest.mark.parametrize(
+    "message", [Serve(3), Serve(3, True), Serving(3), NewTable(7), Stop(2.5), Failed("no such file"), Checked()]
+)
 def test_messages_arrive_as_they_were_sent(ends, message):
     one, other = ends
     assert one.send(message)

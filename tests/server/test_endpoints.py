@@ -31,7 +31,7 @@ class Tables:
 
     def show(self, *synced: bool) -> None:
         """Put up a new generation."""
-        Publisher(self._surroundings.views, self._writers.append, has_table=False).start()
+        Publisher(self._surroundings.views, self._writers.append).start()
         for view, is_synced in enumerate(synced):
             self._writers[-1].set_synced(view, is_synced)
         self._surroundings.current_table.table = Table(self._writers[-1].fd)
@@ -62,7 +62,7 @@ async def test_without_directives_there_are_no_endpoints():
 def test_aiohttp_is_imported_only_where_an_endpoint_is_asked_for():
     code = (
         "import sys, kdns.cli\n"
-        "kdns.cli.HttpEndpoints(kdns.cli.Surroundings()).bind()\n"
+        "kdns.cli.HttpEndpoints(kdns.plugins.plugin.Surroundings()).bind()\n"
         "sys.exit('aiohttp' in sys.modules)\n"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=10).returncode == 0

@@ -12,7 +12,7 @@ import pytest
 
 from kdns.errors import StartError
 from kdns.server import http
-from kdns.server.http import HealthEndpoint, ReadyEndpoint, bind_http, split_address
+from kdns.server.http import HealthEndpoint, ReadyEndpoint, bind_http
 from tests.fakes.loops import on_each_loop
 
 
@@ -151,41 +151,6 @@ async def test_an_endpoint_that_was_never_started_closes_its_socket(listener: so
 
 
 # Addresses
-
-
-@pytest.mark.parametrize(
-    ("address", "expected"),
-    [
-        (":8080", ("", "8080")),
-        ("127.0.0.1:8080", ("127.0.0.1", "8080")),
-        ("[::1]:8080", ("::1", "8080")),
-        ("localhost:http", ("localhost", "http")),
-        ("localhost:", ("localhost", "")),
-    ],
-)
-def test_an_address_is_a_host_and_a_port(address: str, expected: tuple[str, str]) -> None:
-    assert split_address(address) == expected
-
-
-@pytest.mark.parametrize(
-    ("address", "problem"),
-    [
-        ("8181", "missing port in address"),
-        ("", "missing port in address"),
-        ("[::1]", "missing port in address"),
-        ("[::1]8080", "missing port in address"),
-        ("::1:8080", "too many colons in address"),
-        ("[::1]x:80", "missing port in address"),
-        ("[::1]:80:80", "too many colons in address"),
-        ("[::1:8080", "missing ']' in address"),
-        ("a[b:80", "unexpected '[' in address"),
-        ("a]b:80", "unexpected ']' in address"),
-    ],
-)
-def test_an_address_that_is_none_is_told_in_the_words_of_coredns(address: str, problem: str) -> None:
-    with pytest.raises(StartError) as caught:
-        split_address(address)
-    assert str(caught.value) == f"address {address}: {problem}"
 
 
 def test_a_wildcard_listens_on_both_families() -> None:

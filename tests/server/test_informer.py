@@ -6,15 +6,16 @@ import asyncio
 import gc
 import json
 import os
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from kdns.cluster.objects import Event
+from kdns.cluster.objects import Event, Kind, Service, ServiceType
 from kdns.dns import names
-from kdns.hotpath.table import Table
+from kdns.hotpath.table import Table, TableWriter
 from kdns.server import informer as module
 from kdns.server.control import MAX_TEXT, Channel, Failed, NewTable, Stop
 from kdns.server.informer import Informer
@@ -33,6 +34,14 @@ def unfrozen() -> Iterator[None]:
 
 def namespace(name: str) -> str:
     return json.dumps({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+
+
+def former_table(*synced: bool) -> TableWriter:
+    """A table of a former informer, which says whether it had all of each view."""
+    table = TableWriter.create(7, 64, 1 << 16, bytes(16))
+    for view, is_synced in enumerate(synced):
+        table.set_synced(view, is_synced)
+    return table
 
 
 class Followed:
@@ -77,10 +86,11 @@ class Followed:
 
 @asynccontextmanager
 async def following(
-    manifests: Path | str, has_table: bool = False, corefile: str = COREFILE
+    manifests: Path | str, former: Table | None = None, corefile: str = COREFILE
 ) -> AsyncIterator[Followed]:
     with served_context(corefile, manifests) as context, channel_pair() as (ours, theirs):
-        followed = Followed(Informer(context, theirs, has_table), ours)
+        table_fd = None if former is None else os.dup(former.fd)
+        followed = Followed(Informer(context, theirs, table_fd), ours)
         try:
             yield followed
         finally:
@@ -101,9 +111,57 @@ async def test_the_first_generation_says_what_is_true_of_any_cluster_the_next_is
 
 async def test_where_workers_have_a_table_only_a_complete_one_is_handed_over(tmp_path: Path):
     (tmp_path / "m.json").write_text(namespace("shop"))
-    async with following(tmp_path, has_table=True) as followed:
+    async with following(tmp_path, former=former_table(True, True)) as followed:
         await until(followed.has_synced, "synced")
         assert len(followed.tables) == 1
+
+
+async def test_what_a_former_informer_did_not_know_is_handed_over_as_soon_as_it_is_known(tmp_path: Path):
+    """Also where the former one had nothing of one view: its successor begins with what there was."""
+    (tmp_path / "m.json").write_text(namespace("shop"))
+    former = former_table(True, False)
+    former.replace_node(names.from_text("old.svc.a.test"), 0, 0, [])
+    async with following(tmp_path, former=former) as followed:
+        await until(followed.has_synced, "synced")
+        (table,) = followed.tables
+        assert table.statistics()["generation"] == 8
+        assert followed.knows("shop.svc.a.test")
+        assert not followed.knows("old.svc.a.test")
+
+
+async def test_a_table_says_whether_all_of_it_is_the_informers_own_word(tmp_path: Path):
+    messages, former = [], former_table(True, True)
+    with served_context(COREFILE, tmp_path) as context, channel_pair() as (ours, theirs):
+        informer = Informer(context, theirs, os.dup(former.fd))
+        for index in (1, 0):
+            informer._publisher.sync([index])
+            message, fd = ours.receive() or (None, None)
+            messages.append(message)
+            os.close(fd)
+    assert messages == [NewTable(8, is_current=False), NewTable(9, is_current=True)]
+
+
+async def test_how_long_a_change_took_is_measured_by_the_kind_of_its_service(tmp_path: Path):
+    with served_context(COREFILE, tmp_path) as context, channel_pair() as (_, theirs):
+        informer = Informer(context, theirs, None)
+        objects = [
+            Service("shop", "web", ServiceType.CLUSTER_IP),
+            Service("shop", "db", ServiceType.HEADLESS),
+            Service("shop", "away", ServiceType.EXTERNAL_NAME, external_name="example.org"),
+        ]
+        events = [Event(Kind.SERVICE, "shop", found.name, found) for found in objects]
+        informer._publisher.apply(0, events)
+        informer._note_programmed(0, "shop", "web", time.time() - 3)  # nothing is published yet
+        informer._publisher.sync([0])
+        for name, seconds in (("web", 3.0), ("db", 0.01), ("db", -60.0), ("away", 1.0), ("nowhere", 1.0)):
+            informer._note_programmed(0, "shop", name, time.time() - seconds)
+        found = context.resolver.surroundings.metrics.read()["coredns_kubernetes_dns_programming_duration_seconds"]
+    assert {labels: sum(values[:-1]) for labels, values in found.items()} == {
+        ("cluster_ip",): 1,
+        ("headless_with_selector",): 2,
+    }
+    assert 3.0 <= found["cluster_ip",][-1] < 4.0
+    assert found["headless_with_selector",][0] == 1, "a clock that is ahead of ours makes nothing negative"
 
 
 async def test_changes_appear_in_the_same_generation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -149,7 +207,7 @@ async def test_where_workers_have_a_table_reading_is_tried_again(tmp_path: Path,
             return super().load()
 
     monkeypatch.setattr(module, "ManifestSource", Counted)
-    async with following(tmp_path, has_table=True) as followed:
+    async with following(tmp_path, former=former_table(True, True)) as followed:
         await until(lambda: len(tries) > 3, "tried again and again")
         followed.receive()
         assert len(followed.failures) == 1  # told of once
@@ -168,7 +226,7 @@ async def test_an_informer_ends_when_its_supervisor_is_gone(tmp_path: Path):
     (tmp_path / "m.json").write_text(namespace("shop"))
     with served_context(COREFILE, tmp_path) as context:
         ours, theirs = Channel.pair()
-        task = asyncio.get_running_loop().create_task(Informer(context, theirs, False).run())
+        task = asyncio.get_running_loop().create_task(Informer(context, theirs, None).run())
         await asyncio.sleep(0)
         ours.close()
         async with asyncio.timeout(5):
@@ -187,4 +245,4 @@ async def test_an_informer_that_breaks_ends_with_the_error(tmp_path: Path, monke
         channel_pair() as (_, theirs),
         pytest.raises(LookupError, match="by design"),
     ):
-        await Informer(context, theirs, False).run()
+        await Informer(context, theirs, None).run()

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from kdns.errors import StartError
+from kdns.server.addresses import interface_addresses
 from kdns.server.sockets import IP_PKTINFO, IPV6_RECVPKTINFO, DnsSocket, ListenerSockets, bind_listener
 
 
@@ -64,6 +65,24 @@ def test_no_host_means_every_address_of_both_families():
                 assert one.socket.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1
             else:
                 assert one.socket.getsockopt(socket.IPPROTO_IP, IP_PKTINFO) == 1
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_either_wildcard_address_means_both_families(host: str):
+    with bound(host, free_port(), 1) as found, bound("", free_port(), 1) as everywhere:
+        assert [one.family_is_v6 for one in found.udp[0]] == [one.family_is_v6 for one in everywhere.udp[0]]
+        assert all(one.wildcard for one in all_of(found))
+
+
+def test_an_address_of_one_link_is_bound_there():
+    zones = [text for texts in interface_addresses().values() for text in texts if "%" in text]
+    if not zones:
+        pytest.skip("no interface has an address of its link")
+    with bound(zones[0], 0, 1) as found:
+        for one in all_of(found):
+            address, _, _, scope = one.socket.getsockname()
+            assert socket.if_indextoname(scope) == zones[0].partition("%")[2]
+            assert address.partition("%")[0] == zones[0].partition("%")[0]
 
 
 def test_streams_are_accepted_before_anybody_serves_them():
@@ -124,3 +143,38 @@ def test_a_lacking_right_is_explained(monkeypatch):
     monkeypatch.setattr(socket.socket, "bind", refuse)
     with pytest.raises(StartError, match=re.escape("(a port below 1024 needs the capability NET_BIND_SERVICE")):
         bind_listener("127.0.0.1", 53, 1)
+
+
+# Leaving a place
+
+
+def test_a_udp_socket_that_is_left_keeps_what_waits_and_gets_nothing_new():
+    port = free_port()
+    narrow, wide = bind_listener("127.0.0.1", port, 1), bind_listener("", port, 1)
+    try:
+        (left,), (other, *_) = narrow.udp[0], wide.udp[0]
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.settimeout(2.0)
+            client.sendto(b"before", ("127.0.0.1", port))
+            left.leave()
+            client.sendto(b"after", ("127.0.0.1", port))
+            data, peer = left.socket.recvfrom(16)
+            assert data == b"before"
+            left.socket.sendto(b"reply", peer)
+            assert client.recvfrom(16) == (b"reply", ("127.0.0.1", port))
+            with pytest.raises(BlockingIOError):
+                left.socket.recv(16)
+            assert other.socket.recv(16) == b"after"
+    finally:
+        narrow.close()
+        wide.close()
+
+
+def test_a_tcp_socket_that_is_left_listens_no_more_whoever_has_it_open():
+    port = free_port()
+    listener = bind_listener("127.0.0.1", port, 1)
+    with listener.tcp[0][0].socket.dup():
+        listener.tcp[0][0].leave()
+        with socket.socket() as client, pytest.raises(ConnectionRefusedError):
+            client.connect(("127.0.0.1", port))
+    listener.close()

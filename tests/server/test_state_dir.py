@@ -19,16 +19,18 @@ import pytest
 from kdns.cluster.access import ApiAccess
 from kdns.cluster.follower import ClusterFollower
 from kdns.cluster.selectors import Selector
-from kdns.cluster.view import PodMode, View
+from kdns.cluster.view import ExternalZones, PodMode, View
 from kdns.dns import names
 from kdns.errors import StartError
 from kdns.hotpath.table import Table, TableWriter
 from kdns.plugins.plugin import Surroundings
 from kdns.server import state as module
 from kdns.server.context import ServerContext
-from kdns.server.control import Channel, Stop
+from kdns.server.control import Channel, NewTable, Stop
 from kdns.server.endpoints import HttpEndpoints
 from kdns.server.informer import Informer
+from kdns.server.instance import Child, Feed, Instance, Role
+from kdns.server.processes import Processes
 from kdns.server.state import ImageKeeper, StateFolder, fingerprint_of, open_state
 from kdns.server.supervisor import Supervisor
 from kdns.table.image import IMAGE_NAME
@@ -77,6 +79,11 @@ def fingerprint(
         {"ignore_empty_service": True},
         {"multicluster": ZONES},
         {"zonal": True},
+        {"version_ttl": 60},
+        {"clients": True},
+        {"transfers": True},
+        {"external": ExternalZones(ZONES)},
+        {"soa_minimum": 30},
     ],
     ids=lambda changes: next(iter(changes)),
 )
@@ -87,7 +94,8 @@ def test_an_option_that_shapes_records_makes_another_table(changes: dict[str, ob
 
 def test_every_option_of_a_view_was_thought_of():
     known = "zones ttl pods namespaces labels namespace_labels endpoint_pod_names noendpoints ignore_empty_service"
-    assert set(View.__slots__) == {*known.split(), "multicluster", "zonal", "local_addresses"}
+    later = "multicluster zonal version_ttl clients transfers external soa_minimum"
+    assert set(View.__slots__) == {*known.split(), *later.split(), "local_addresses"}
 
 
 def test_another_address_of_the_pod_does_not():
@@ -320,7 +328,7 @@ async def test_an_informer_saves_when_it_ends(tmp_path: Path, monkeypatch: pytes
         channel_pair() as (ours, theirs),
     ):
         assert context.state is not None
-        informer = Informer(context, theirs, False)
+        informer = Informer(context, theirs, None)
         task = asyncio.get_running_loop().create_task(informer.run())
         await until(context.state.image.exists, "the first image")
         (manifests / "news.json").write_text(namespace("news"))
@@ -339,9 +347,9 @@ async def test_an_informer_saves_when_it_ends(tmp_path: Path, monkeypatch: pytes
 
 async def test_a_table_is_as_current_as_the_source_that_is_silent_longest(tmp_path: Path):
     with served_context(COREFILE, tmp_path, state_dir=tmp_path) as context, channel_pair() as (_, theirs):
-        informer = Informer(context, theirs, False)
+        informer = Informer(context, theirs, None)
         assert informer._unheard_seconds() == 0.0, "manifests are always there"
-        api = Informer(replace(context, manifests=None), theirs, False)
+        api = Informer(replace(context, manifests=None), theirs, None)
         clock = [100.0]
         for view in (VIEW, replace(VIEW, ttl=9)):
             api._followers.append(
@@ -365,7 +373,7 @@ async def make_image(context: ServerContext, age_seconds: float = 0.0) -> None:
     """The image an informer would have saved so long ago."""
     with channel_pair() as (ours, theirs):
         assert context.state is not None
-        informer = Informer(context, theirs, False)
+        informer = Informer(context, theirs, None)
         assert informer._keeper is not None
         informer._keeper._clock_ns = lambda: time.time_ns() - round(age_seconds * 1e9)
         task = asyncio.get_running_loop().create_task(informer.run())
@@ -374,7 +382,8 @@ async def make_image(context: ServerContext, age_seconds: float = 0.0) -> None:
 
 
 def supervisor_of(context: ServerContext) -> Supervisor:
-    return Supervisor(context, HttpEndpoints(context.resolver.surroundings), lambda: None)
+    processes = Processes(Instance(context, Feed(context)))
+    return Supervisor(processes, HttpEndpoints(context.resolver.surroundings))
 
 
 async def test_a_start_serves_the_image_and_tells_its_age(tmp_path: Path):
@@ -389,9 +398,8 @@ async def test_a_start_serves_the_image_and_tells_its_age(tmp_path: Path):
         table = context.resolver.surroundings.current_table.table
         assert table is not None
         assert table.lookup(SHOP, 0, 0) is not None
-        assert supervisor._has_synced_table(), "nothing lesser may replace it"
-        assert supervisor._table_fd is not None
-        os.close(supervisor._table_fd)
+        assert supervisor.processes.has_synced_table(), "nothing lesser may replace it"
+        supervisor.processes.current.feed.close()
 
 
 async def test_an_image_that_is_refused_is_a_warning_and_nothing_else(tmp_path: Path):
@@ -403,8 +411,8 @@ async def test_an_image_that_is_refused_is_a_warning_and_nothing_else(tmp_path: 
         with collected() as lines:
             supervisor._load_image()
         assert lines == [f"[WARNING] {image} is not used: not an image of a response table"]
-        assert supervisor._table_fd is None
-        assert not supervisor._has_synced_table()
+        assert supervisor.processes.current.feed.table_fd is None
+        assert not supervisor.processes.has_synced_table()
 
 
 async def test_an_image_of_another_corefile_is_refused(tmp_path: Path):
@@ -440,9 +448,13 @@ async def test_ready_as_long_as_the_image_is_young_enough(tmp_path: Path):
             assert supervisor.http.outdated_at is not None
             supervisor.http.outdated_at -= module.DEFAULT_MAX_AGE_SECONDS
             assert await http_get(port, "/ready") == (503, "kubernetes")
-            assert supervisor._table_fd is not None
-            supervisor._hand_out_table(os.dup(supervisor._table_fd))  # as the informer's first, which is of today
+            feed = supervisor.processes.current.feed
+            assert feed.table_fd is not None
+            with channel_pair() as (ours, _):
+                informer = Child(1, Role.INFORMER, ours, 0.0, feed)
+                # As the informer's first, which is of today.
+                supervisor._take_message(informer, NewTable(2), os.dup(feed.table_fd), asyncio.get_running_loop())
             assert await http_get(port, "/ready") == (200, "OK")
         finally:
             await supervisor.http.aclose()
-            os.close(supervisor._table_fd)
+            supervisor.processes.current.feed.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,7 +53,7 @@ class NotingTransport(asyncio.Transport):
 class Stream:
     """A connection and all around it."""
 
-    def __init__(self, messages_in_flight: int = 10) -> None:
+    def __init__(self, messages_in_flight: int = 10, queries: int | None = None) -> None:
         limits = TcpLimits(connections=10, messages_in_flight=messages_in_flight)
         self.now = 0.0
         self.answerer = FakeStreamAnswerer()
@@ -64,6 +65,7 @@ class Stream:
             MessageSlots(limits),
             lambda: self.now,
             lambda connection: None,
+            queries,
         )
         self.connection = TcpConnection(self.service, ("192.0.2.1", 40_000))
         self.service.connections.occupy(self.connection, self.now)
@@ -168,3 +170,15 @@ def test_an_ipv4_peer_of_an_ipv6_socket_is_an_ipv4_address() -> None:
     assert ip_address(("::ffff:192.0.2.1", 53, 0, 0)) == ("192.0.2.1", 53)
     assert ip_address(("2001:db8::1", 53, 0, 0)) == ("2001:db8::1", 53)
     assert ip_address(("192.0.2.1", 53)) == ("192.0.2.1", 53)
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_a_connection_may_ask_so_much_and_is_closed_then(size: int) -> None:
+    stream = Stream(queries=3)
+    octets = b"".join(frame(query(number, b"hit", 0)) for number in range(5))
+    for at in range(0, len(octets), size):
+        if not stream.transport.is_closed:
+            stream.feed(octets[at : at + size])
+    assert bytes(stream.transport.sent) == b"".join(frame(reply_to(query(number, b"hit", 0))) for number in range(3))
+    assert stream.transport.is_closed
+    assert stream.service.events[TcpEvent.QUERIES_USED_UP] == 1

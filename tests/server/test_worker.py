@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 
@@ -16,9 +17,10 @@ from kdns.cluster.objects import Namespace
 from kdns.dns.reply import Reply
 from kdns.plugins import SETUPS
 from kdns.plugins.plugin import Handler, Request, Setup
+from kdns.server import misses
 from kdns.server import worker as module
 from kdns.server.context import ServerContext
-from kdns.server.control import Channel, NewTable, Serve, Stop
+from kdns.server.control import Channel, NewTable, Serve, Serving, Stop
 from kdns.server.publisher import Publisher
 from kdns.server.worker import Worker
 from kdns.table.builder import TableBuilder
@@ -52,7 +54,7 @@ class Served:
     def hand_over(self, *namespaces: str) -> None:
         """Send a generation with these namespaces."""
         views = self.context.resolver.surroundings.views
-        publisher = Publisher(views, lambda table: None, has_table=False)
+        publisher = Publisher(views, lambda table: None)
         for index in range(len(views)):
             publisher.apply(index, [event_of(Namespace(name)) for name in namespaces])
         publisher.sync(range(len(views)))
@@ -206,9 +208,9 @@ async def test_what_takes_too_long_is_given_up(gate: Gate, transport: str):
 
 
 async def test_too_many_questions_at_once_are_dropped_and_counted(gate: Gate, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "MAX_MISSES", 2)
+    monkeypatch.setattr(misses, "MAX_UNDER_WAY", 2)
     async with serving(GATED) as served:
-        asking = [asyncio.get_running_loop().create_task(served.ask(OTHER, UDP, 0.3)) for _ in range(3)]
+        asking = [asyncio.get_running_loop().create_task(served.ask(OTHER, UDP, 1.5)) for _ in range(3)]
         await until(lambda: served.count("drop_overload"), "a question was dropped")
         gate.opened.set()
         assert sorted(map(str, await asyncio.gather(*asking))) == ["NOERROR", "NOERROR", "None"]
@@ -222,3 +224,88 @@ async def test_plugins_work_beside_serving_until_the_end(gate: Gate):
         assert await served.ask(OTHER, TCP) == "NOERROR"
         assert (gate.ran, gate.cancelled) == (True, False)
     assert gate.cancelled
+
+
+# Queries that have waited too long
+
+
+async def send_unread(served: Served, count: int) -> list[socket.socket]:
+    """Leave queries in the worker's socket; where their replies would come."""
+    port = served.context.resolver.listeners[0].port
+    clients = []
+    for _ in range(count):
+        client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        client.sendto(OTHER, ("127.0.0.1", port))
+        client.setblocking(False)
+        clients.append(client)
+    return clients
+
+
+def replies(clients: list[socket.socket]) -> int:
+    """How many of them got a reply."""
+    found = 0
+    for client in clients:
+        with suppress(BlockingIOError):
+            client.recv(4096)
+            found += 1
+        client.close()
+    return found
+
+
+async def test_after_a_stop_of_the_process_what_waited_is_dropped_and_counted(monkeypatch: pytest.MonkeyPatch):
+    async with serving(". {\nwhoami\n}\n") as served:
+        assert await served.ask(OTHER) == "NOERROR"
+        with collected() as lines:
+            late = await send_unread(served, 5)  # the loop has not turned since
+            stopped = module._clock() + module.LATE_SECONDS + module.TURN_SECONDS
+            monkeypatch.setattr(module, "_clock", lambda: stopped)
+            await until(lambda: served.count("drop_late"), "they are dropped")
+            assert await served.ask(OTHER) == "NOERROR"
+        assert (served.count("drop_late"), replies(late)) == (5, 0)
+        assert lines == ["[WARNING] stood still for 6s: dropped 5 queries that had waited"]
+
+
+async def test_a_loop_that_was_busy_for_a_while_drops_nothing(monkeypatch: pytest.MonkeyPatch):
+    async with serving(". {\nwhoami\n}\n") as served:
+        assert await served.ask(OTHER) == "NOERROR"
+        waiting = await send_unread(served, 5)
+        busy = module._clock() + module.LATE_SECONDS - 1
+        monkeypatch.setattr(module, "_clock", lambda: busy)
+        assert await served.ask(OTHER) == "NOERROR"
+        assert (served.count("drop_late"), replies(waiting)) == (0, 5)
+
+
+async def test_who_takes_over_after_a_long_time_as_the_spare_answers_what_waits(monkeypatch: pytest.MonkeyPatch):
+    async with serving(". {\nwhoami\n}\n", number=None) as served:
+        await asyncio.sleep(0.01)
+        later = module._clock() + 600
+        monkeypatch.setattr(module, "_clock", lambda: later)
+        waiting = await send_unread(served, 3)
+        served.ours.send(Serve(0))
+        assert await served.ask(OTHER) == "NOERROR"
+        assert (served.count("drop_late"), replies(waiting)) == (0, 3)
+
+
+async def test_who_takes_over_from_a_stuck_worker_drops_what_waited():
+    async with serving(". {\nwhoami\n}\n", number=None) as served:
+        late = await send_unread(served, 3)
+        served.ours.send(Serve(0, is_late=True))
+        await until(lambda: served.count("drop_late") == 3, "they are dropped")
+        assert await served.ask(OTHER) == "NOERROR"
+        assert replies(late) == 0
+
+
+async def test_a_worker_says_when_it_serves():
+    async with serving(". {\nwhoami\n}\n") as served:
+        assert await until(served.ours.receive, "a message") == (Serving(0), None)
+
+
+async def test_work_in_the_background_has_ended_when_a_worker_has(gate: Gate):
+    """It may take its time to clean up; what is under way may need it until then."""
+    gate.opened.set()
+    async with serving(GATED) as served:
+        assert await served.ask(OTHER) == "NOERROR"
+        tasks = [task for task in asyncio.all_tasks() if "Gate.run" in repr(task)]
+        served.ours.send(Stop(0.5))
+        await served.ended()
+        assert [task.done() for task in tasks] == [True]

@@ -81,7 +81,7 @@ def test_the_zones_own_name_gets_an_soa_record_in_its_view_only():
 
 def test_state_is_published_for_each_view():
     bench = Bench()
-    bench.builder.set_state(1, synced=True, serial=7, multicluster_serial=8)
+    bench.builder.set_state(1, serial=7, multicluster_serial=8)
     table = Table(bench.builder.table.fd)
     assert [table.is_synced(view) for view in (0, 1, 2)] == [False, True, False]
     assert [table.serial(index) for index in range(4)] == [0, 0, 7, 8]
@@ -94,7 +94,7 @@ def test_state_is_published_for_each_view():
 def test_a_large_cluster_grows_through_complete_generations(expected_keys):
     count = 20_000
     bench = Bench(expected_keys=expected_keys)
-    bench.builder.set_state(0, synced=True, serial=9, multicluster_serial=10)
+    bench.builder.set_state(0, serial=9, multicluster_serial=10)
     bench.builder.load(0, (node(f"n{n}", f"10.0.{n >> 8}.{n & 255}") for n in range(count)))
     assert bench.generations == [], "nobody reads a table while it is loaded"
     table = bench.builder.table

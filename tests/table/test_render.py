@@ -176,7 +176,7 @@ def test_more_records_than_a_count_can_say_are_cut():
 @pytest.mark.parametrize(("ttl", "own_ttl"), [(0, 0), (5, 5), (300, 300), (3600, 300)])
 def test_the_soa_record_is_coredns_own(ttl, own_ttl):
     zone = names.from_text("cluster.local")
-    response = render_soa(ttl)
+    response = render_soa(render.soa_template(ttl))
     assert (response.flags, len(response.body)) == (render.HAS_SERIAL, 54)
     counts = struct.pack("!HHHH", 1, 1, 0, 0)
     (found,) = dns.message.from_wire(b"\0\x01\x84\0" + counts + zone + b"\0\x06\0\x01" + response.body).answer

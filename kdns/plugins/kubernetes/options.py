@@ -62,9 +62,24 @@ def setup(setup: Setup) -> ClusterZones:
     surroundings = setup.surroundings
     if not surroundings.has_manifests:
         _check_in_cluster(stanza.access, surroundings.environ)
-    view = replace(stanza.view, local_addresses=surroundings.local_addresses)
+    needs = setup.block.cluster
+    ttl = denial_ttl = stanza.view.ttl
+    version_ttl = stanza.view.version_ttl
+    clamp = setup.block.ttl_clamp
+    if clamp is not None and clamp.covers(stanza.view.zones):
+        ttl, denial_ttl, version_ttl = clamp.of_answer(ttl), clamp.of_denial(ttl), clamp.of_answer(version_ttl)
+    view = replace(
+        stanza.view,
+        ttl=ttl,
+        version_ttl=version_ttl,
+        soa_minimum=None if ttl == stanza.view.ttl else stanza.view.ttl,
+        clients=needs.clients and stanza.view.pods is PodMode.VERIFIED,
+        transfers=any(names.longest_zone(zone, needs.transferred) for zone in stanza.view.zones),
+        external=needs.external,
+        local_addresses=surroundings.local_addresses,
+    )
     index = surroundings.view_index(view, ApiAccess() if surroundings.has_manifests else stanza.access)
-    return ClusterZones(view, index, stanza.fallthrough, surroundings.current_table)
+    return ClusterZones(view, index, stanza.fallthrough, surroundings.current_table, setup.block, denial_ttl)
 
 
 def _parse(setup: Setup) -> _Stanza:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DAYS = "2"  # longer than any test runs, shorter than anyone would rely on
+API_SERVER = "IP:127.0.0.1,IP:::1,DNS:localhost,DNS:kubernetes.default.svc"
 _KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
 
 
@@ -23,10 +24,12 @@ def make_authority(folder: Path, name: str = "ca") -> Certificate:
     return _make(folder, name, "-subj", f"/CN=kdns test {name}", "-addext", "keyUsage=critical,keyCertSign,cRLSign")
 
 
-def make_server_certificate(folder: Path, authority: Certificate, name: str = "server") -> Certificate:
-    """A certificate for 127.0.0.1, ::1 and localhost."""
-    names = "subjectAltName=IP:127.0.0.1,IP:::1,DNS:localhost,DNS:kubernetes.default.svc"
-    return _make(folder, name, "-subj", "/CN=kube-apiserver", *_signed_by(authority, "serverAuth"), "-addext", names)
+def make_server_certificate(
+    folder: Path, authority: Certificate, name: str = "server", names: str = API_SERVER
+) -> Certificate:
+    """A certificate for these names, an API server's on loopback if none are given."""
+    alternatives = f"subjectAltName={names}"
+    return _make(folder, name, "-subj", f"/CN={name}", *_signed_by(authority, "serverAuth"), "-addext", alternatives)
 
 
 def make_client_certificate(folder: Path, authority: Certificate, user: str, group: str = "") -> Certificate:

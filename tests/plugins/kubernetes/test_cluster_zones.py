@@ -23,9 +23,11 @@ from kdns.cluster.objects import (
     ServiceImport,
     ServiceType,
 )
-from kdns.plugins.plugin import Surroundings
+from kdns.dns.reply import Reply
+from kdns.errors import ServeError
+from kdns.plugins.plugin import Request, Surroundings
 from tests.fakes.clusters import event_of
-from tests.fakes.directives import CLIENT, build
+from tests.fakes.directives import CLIENT, build, request
 from tests.fakes.logs import collected
 from tests.fakes.served import Served, serve
 from tests.fakes.unsynced import serve_unsynced
@@ -384,3 +386,30 @@ async def test_without_any_table_yet_it_is_no_different():
         (rrset,) = reply.answer or reply.authority
         assert rrset.name.to_text() == "cluster.local."
         assert rrset[0].serial == 0
+
+
+# What a reply says of where it comes from
+
+
+async def next_plugin(_: Request) -> Reply:
+    raise AssertionError("handed on")
+
+
+@pytest.mark.parametrize(
+    "question", ["web.shop.svc.cluster.local A", "web.shop.svc.cluster.local MX", "x.cluster.local A",
+                 "cluster.local SOA", "10-0-0-1.shop.pod.cluster.local A", "_HTTP._tcp.db.shop.svc.Cluster.local SRV"],
+)  # fmt: skip
+async def test_every_reply_is_written_by_kubernetes(question: str):
+    served = cluster("pods insecure")
+    plugin = dict(served.resolver.listeners[0].zones[b"\0"].plugins)["kubernetes"]
+    reply = await plugin.serve(request(*question.split()), next_plugin)
+    assert reply.writer == "kubernetes"
+
+
+@pytest.mark.parametrize("rtype", ["AXFR", "IXFR"])
+async def test_a_zone_is_not_transferred_and_nobody_has_said_so(rtype: str):
+    served = cluster()
+    plugin = dict(served.resolver.listeners[0].zones[b"\0"].plugins)["kubernetes"]
+    with pytest.raises(ServeError, match=r"^$") as refusal:
+        await plugin.serve(request("cluster.local", rtype, stream=True), next_plugin)
+    assert refusal.value.rcode == dns.rcode.REFUSED

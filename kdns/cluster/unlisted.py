@@ -1,0 +1,33 @@
+"""What a view has not listed yet: names that depend on it are neither known nor known to be absent.
+
+An API server may refuse one resource and hand out the others. Then the names that do not depend on it are answered all
+the same, and only the others wait.
+"""
+
+from __future__ import annotations
+
+from enum import IntFlag
+
+from kdns.cluster.objects import Kind
+
+
+class Unlisted(IntFlag):
+    """Kinds of objects that have not been listed; the values stand in the table's header."""
+
+    NOTHING = 0
+    NAMESPACES = 1
+    SERVICES = 2
+    ENDPOINT_SLICES = 4
+    PODS = 8
+    SERVICE_IMPORTS = 16
+
+
+EVERYTHING = 255  # in the table's header: no source has said anything yet
+
+OF_KIND = {
+    Kind.NAMESPACE: Unlisted.NAMESPACES,
+    Kind.SERVICE: Unlisted.SERVICES,
+    Kind.ENDPOINT_SLICE: Unlisted.ENDPOINT_SLICES,
+    Kind.POD: Unlisted.PODS,
+    Kind.SERVICE_IMPORT: Unlisted.SERVICE_IMPORTS,
+}
