@@ -35,12 +35,12 @@ run: build ## serve examples/cluster on 127.0.0.1:1053 (PORT=...)
 	@sed -n 's/^# dig /  dig @127.0.0.1 -p $(PORT) /p' examples/Corefile
 	@exec $(BIN)/kdns -conf examples/Corefile -dns.port $(PORT) --manifests examples/cluster
 
-test: build ## run every test
+test: build ## run every test (KDNS_TEST_EXAMPLES=1: the property tests four times as long)
 	@command -v dig >/dev/null || { echo "dig is missing: apt-get install bind9-dnsutils" >&2; exit 1; }
 	@command -v ip >/dev/null || { echo "ip is missing: apt-get install iproute2" >&2; exit 1; }
 	@command -v openssl >/dev/null || { echo "openssl is missing: apt-get install openssl" >&2; exit 1; }
 	-@$(BIN)/python -m tests.controlplane.build
-	@$(BIN)/python -m pytest $(ARGS)
+	@KDNS_TEST_EXAMPLES=$${KDNS_TEST_EXAMPLES:-0.25} $(BIN)/python -m pytest $(ARGS)
 
 soak: build ## changes, faults and restarts for SOAK_MINUTES=10, every reply judged
 	@SOAK_MINUTES=$(or $(SOAK_MINUTES),10) $(BIN)/python -m pytest -s tests/live/test_soak.py $(ARGS)
