@@ -1,8 +1,8 @@
 """`loadbalance`: spreads clients over the addresses of a name by where its answers begin.
 
 `round_robin` starts the records at a random one, each equally often, in constant time whatever their number: the
-compiled path does it too. Where records are not alike, those of MX and addresses beside others, they are shuffled; the
-compiled path leaves MX questions to that. `prefer` and `weighted` look into each reply and so keep a block's names off
+compiled path does it too. Answers to MX questions are shuffled, and the addresses beside them; the compiled path leaves
+those questions to it. `prefer` and `weighted` look into each reply and so keep a block's names off
 the compiled path.
 """
 
@@ -52,8 +52,8 @@ class RoundRobin:
         if reply.rcode != Rcode.NOERROR or reply.more is not None:  # of a zone transfer the order matters
             return reply
         if not self._prefer:
-            # A reply of no more than one answer is the table's, or has nothing to spread.
-            return reply.rotated() if reply.body.record_length or reply.body.answers < 2 else _shuffled(request, reply)
+            # Addresses among other records keep their order: the compiled path gives them so.
+            return _shuffled(request, reply) if request.query.qtype == RRType.MX else reply.rotated()
         return _reorder(request, reply, self._preferred_first)
 
     def _preferred_first(self, owner: bytes, addresses: list[Record]) -> list[Record]:
