@@ -7,7 +7,7 @@
 #
 #   slot (u64)   32-bit tag | 32-bit reference, in units of 8 octets from the start of data; 0 = empty
 #   data         small blobs grow upwards and never cross a 64 KiB page; large ones grow down from the end
-#   blob         BlobHeader | name, lower case, zeros up to a multiple of 8 | body | record offsets (INDEXED)
+#   blob         BlobHeader | name, lower case (not NAMED_INSIDE) | body | zeros up to 8 | record offsets (INDEXED)
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef enum:
@@ -15,6 +15,7 @@ cdef enum:
     SLOTS_PER_BUCKET = 8        # one cache line
     EPOCH_STRIDE = 8            # u64; readers on different processors write to different cache lines
     UNLISTED_ALL = 255          # of a view: nothing has been listed yet
+    TARGET_AT = 18              # octets of a body before its first SRV target, the owner being a pointer
 
 cdef enum BlobFlags:
     # The body holds the zone's name outside pointers: right as it is only for a query in lower case.
@@ -24,6 +25,7 @@ cdef enum BlobFlags:
     BLOB_HAS_PORTS = 8          # names two labels below may be spelled without underscores
     BLOB_HAS_SERIAL = 16        # an SOA record: its serial comes from the header
     BLOB_INDEXED = 32           # behind the body, 8-aligned: u32 offset of each answer record
+    BLOB_NAMED_INSIDE = 64      # an SRV record whose target is the name: it stands there, and not in front
 
 cdef packed struct BlobHeader:
     uint32_t body_length
@@ -76,15 +78,21 @@ cdef class Table:
 
 
 cdef inline const uint8_t* blob_name(const BlobHeader* blob) noexcept nogil:
-    return <const uint8_t*> blob + sizeof(BlobHeader)
+    return <const uint8_t*> blob + sizeof(BlobHeader) + (TARGET_AT if blob.flags & BLOB_NAMED_INSIDE else 0)
+
+
+cdef inline unsigned int blob_body_at(const BlobHeader* blob) noexcept nogil:
+    """Where the body begins, behind the header."""
+    return 0 if blob.flags & BLOB_NAMED_INSIDE else blob.name_length
 
 
 cdef inline const uint8_t* blob_body(const BlobHeader* blob) noexcept nogil:
-    return <const uint8_t*> blob + sizeof(BlobHeader) + ((blob.name_length + 7) & ~7U)
+    return <const uint8_t*> blob + sizeof(BlobHeader) + blob_body_at(blob)
 
 
 cdef inline const uint32_t* blob_record_offsets(const BlobHeader* blob) noexcept nogil:
-    return <const uint32_t*> (blob_body(blob) + ((blob.body_length + 7) & ~7U))
+    cdef uint64_t end = blob_body_at(blob) + <uint64_t> blob.body_length
+    return <const uint32_t*> (<const uint8_t*> blob + sizeof(BlobHeader) + ((end + 7) & ~<uint64_t> 7))
 
 
 cdef class TableWriter(Table):
@@ -101,6 +109,10 @@ cdef class TableWriter(Table):
     ) except 0
     cdef uint64_t _write(
         self, const uint8_t* name, unsigned int size, uint8_t view, unsigned int node_flags, tuple response
+    ) except 0
+    cdef bint _load_node(self, tuple node, uint8_t view) except -1
+    cdef uint64_t _place(
+        self, BlobHeader* header, const uint8_t* name, const uint8_t* body, const uint8_t* offsets
     ) except 0
     cdef uint64_t _copy_blob(self, const BlobHeader* source) except 0
     cdef uint64_t _allocate(self, uint64_t size) except 0

@@ -28,6 +28,7 @@ from libc.string cimport memcmp, memcpy, memset
 from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, munmap
 from posix.unistd cimport close
 
+from kdns.dns.rrset import Node
 from kdns.errors import TableError
 
 cdef extern from *:
@@ -58,10 +59,18 @@ cdef extern from *:
 cdef enum:
     HEADER_PAGE = 4096          # octets
     PAGE = 65536                # octets; a small blob never crosses one (a BPF map value is at most this)
-    LAYOUT = 2
+    LAYOUT = 3
     FIRST_BLOB = 8              # reference 0 means an empty slot
     LARGE_UNIT = 4096           # octets; large rooms are multiples, so that one fits a blob that grew a little
     LARGEST_SMALL_BLOB = 32768  # octets; larger ones would waste the ends of pages
+    LARGEST_COMMON_DATA = 6 + 255   # octets of a record's data that `load` writes: an SRV record's
+    COMMON_BODY = 2 * (12 + LARGEST_COMMON_DATA)    # octets; two records
+    QUESTION_NAME = 12          # where a message's question begins (RFC 1035, 4.1.1)
+    SRV_HEAD = 6                # octets of SRV data before the target (RFC 2782)
+    TYPE_A = 1
+    TYPE_PTR = 12
+    TYPE_AAAA = 28
+    TYPE_SRV = 33
 
 cdef uint64_t MAGIC = 0x314C425453444E4BULL       # "KNDSTBL1" as octets
 cdef uint64_t QTYPE_FACTOR = 0x9E3779B97F4A7C15ULL
@@ -447,6 +456,7 @@ cdef class TableWriter(Table):
         cdef const BlobHeader* copied = NULL
         cdef const uint64_t* slot
         cdef uint64_t name_hash, reference
+        cdef uint8_t padded[272]
         cdef uint8_t left_out[MAX_VIEWS]
         cdef unsigned int view
         memset(left_out, 0, sizeof(left_out))
@@ -462,7 +472,8 @@ cdef class TableWriter(Table):
                 continue
             blob = <const BlobHeader*> (self.data + ((value & 0xFFFFFFFFU) << 3))
             if not left_out[blob.view % MAX_VIEWS] and (blob.qtype == 0 or not _is_existence_slot(value)):
-                name_hash = target.hash_name(blob_name(blob), blob.name_length, blob.view)
+                _pad(blob_name(blob), blob.name_length, padded)
+                name_hash = target.hash_name(padded, blob.name_length, blob.view)
                 reference = target._copy_blob(blob)
                 target._insert(_key(name_hash, blob.qtype), reference)
         # The slots that say «exists» share a blob with a type; that blob's copy is found by its name.
@@ -472,8 +483,9 @@ cdef class TableWriter(Table):
                 continue
             blob = <const BlobHeader*> (self.data + ((value & 0xFFFFFFFFU) << 3))
             if not left_out[blob.view % MAX_VIEWS] and blob.qtype != 0 and _is_existence_slot(value):
-                name_hash = target.hash_name(blob_name(blob), blob.name_length, blob.view)
-                slot = target.find_slot(blob_name(blob), blob.name_length, name_hash, blob.qtype, blob.view, &copied)
+                _pad(blob_name(blob), blob.name_length, padded)
+                name_hash = target.hash_name(padded, blob.name_length, blob.view)
+                slot = target.find_slot(padded, blob.name_length, name_hash, blob.qtype, blob.view, &copied)
                 if slot != NULL:        # a writer that was killed may leave anything but a wrong answer
                     target._insert(_key(name_hash, 0), slot[0] & 0xFFFFFFFFU)
         target._touch()
@@ -516,15 +528,77 @@ cdef class TableWriter(Table):
         header.answers = response[3]
         header.additionals = response[4]
         header.rotate_from = response[5]
-        cdef uint64_t at = self._allocate(_room_size(&header))
-        cdef BlobHeader* blob = <BlobHeader*> (self.data + at)
-        blob[0] = header
-        memcpy(<void*> blob_name(blob), name, (size + 7) & ~7U)
-        memcpy(<void*> blob_body(blob), PyBytes_AS_STRING(body), header.body_length)
+        cdef const uint8_t* indexed = NULL
         if offsets is not None:
-            memcpy(<void*> blob_record_offsets(blob), PyBytes_AS_STRING(offsets), 4 * header.answers)
+            indexed = <const uint8_t*> PyBytes_AS_STRING(offsets)
+        return self._place(&header, name, <const uint8_t*> PyBytes_AS_STRING(body), indexed)
+
+    cdef uint64_t _place(
+        self, BlobHeader* header, const uint8_t* name, const uint8_t* body, const uint8_t* offsets
+    ) except 0:
+        """Put a blob where no reader looks yet; its reference."""
+        if (
+            header.qtype == TYPE_SRV
+            and header.body_length >= TARGET_AT + header.name_length
+            and memcmp(body + TARGET_AT, name, header.name_length) == 0
+        ):
+            header.flags |= BLOB_NAMED_INSIDE
+        cdef uint64_t at = self._allocate(_room_size(header))
+        cdef BlobHeader* blob = <BlobHeader*> (self.data + at)
+        blob[0] = header[0]
+        if not header.flags & BLOB_NAMED_INSIDE:
+            memcpy(<void*> blob_name(blob), name, header.name_length)
+        memcpy(<void*> blob_body(blob), body, header.body_length)
+        if offsets != NULL:
+            memcpy(<void*> blob_record_offsets(blob), offsets, 4 * header.answers)
         self.header.blobs += 1
         return at >> 3
+
+    def load(self, unsigned int view, nodes, apexes not None):
+        """Put new nodes in, as replace_node would, as long as they are of the common kinds.
+
+        The first that is not, or for which there is no room, or that is one of `apexes`, is handed back; None: that
+        was the last. `nodes` is an iterator. Nearly all nodes are common: a name and one or two records of its own.
+        """
+        for node in nodes:
+            try:
+                if type(node) is not Node or node[0] in apexes or not self._load_node(<tuple> node, <uint8_t> view):
+                    return node
+            except TableFull:
+                return node
+        self._touch()
+        return None
+
+    cdef bint _load_node(self, tuple node, uint8_t view) except -1:
+        """Put a new node in, if it is a common one. Half of it may be there if not."""
+        cdef uint8_t padded[272]
+        cdef uint8_t body[COMMON_BODY]
+        cdef unsigned int size = _pad_name(<bytes> node[0], padded)
+        cdef uint64_t name_hash = self.hash_name(padded, size, view)
+        cdef const BlobHeader* old = NULL
+        cdef BlobHeader header
+        cdef uint64_t reference, first = 0
+        if node[1] is None or self.find_slot(padded, size, name_hash, 0, view, &old) != NULL:
+            return False
+        if node[2] is not None or len(<tuple> node[1]) == 0:
+            alias = b"" if node[2] is None else node[2]
+            flags = (BLOB_HAS_PORTS if node[3] else 0) if node[2] is None else BLOB_ALIAS
+            first = self._write(padded, size, view, 0, (0, flags, 0, 0, 0, 0, alias, None))
+        for answer in <tuple> node[1]:
+            memset(&header, 0, sizeof(header))
+            if not _render_common(padded, size, <tuple> answer, body, &header):
+                return False
+            if self.find_slot(padded, size, name_hash, header.qtype, view, &old) != NULL:
+                return False
+            header.view = view
+            if node[3]:
+                header.flags |= BLOB_HAS_PORTS
+            reference = self._place(&header, padded, body, NULL)
+            self._insert(_key(name_hash, header.qtype), reference)
+            if first == 0:
+                first = reference
+        self._insert(_key(name_hash, 0), first)
+        return True
 
     cdef uint64_t _copy_blob(self, const BlobHeader* source) except 0:
         cdef uint64_t at = self._allocate(_room_size(source))
@@ -634,7 +708,8 @@ cdef inline uint64_t _second_bucket(uint64_t tag, uint64_t buckets) noexcept nog
 
 
 cdef inline uint64_t _blob_size(const BlobHeader* blob) noexcept nogil:
-    cdef uint64_t size = sizeof(BlobHeader) + ((blob.name_length + 7) & ~7U) + ((blob.body_length + 7) & ~7U)
+    cdef uint64_t end = blob_body_at(blob) + <uint64_t> blob.body_length
+    cdef uint64_t size = sizeof(BlobHeader) + ((end + 7) & ~<uint64_t> 7)
     if blob.flags & BLOB_INDEXED:
         size += (4 * <uint64_t> blob.answers + 7) & ~<uint64_t> 7
     return size
@@ -651,7 +726,7 @@ cdef bint _is_same(const BlobHeader* blob, unsigned int node_flags, tuple respon
     cdef bytes body = response[6]
     return (
         blob.body_length == <uint32_t> PyBytes_GET_SIZE(body)
-        and blob.flags == (response[1] | node_flags | (BLOB_INDEXED if response[7] is not None else 0))
+        and (blob.flags & ~BLOB_NAMED_INSIDE) == (response[1] | node_flags | (BLOB_INDEXED if response[7] is not None else 0))
         and blob.record_length == response[2]
         and blob.answers == response[3]
         and blob.additionals == response[4]
@@ -670,7 +745,7 @@ cdef tuple _as_tuple(const BlobHeader* blob):
     if blob.flags & BLOB_INDEXED:
         offsets = [blob_record_offsets(blob)[at] for at in range(blob.answers)]
     return (
-        blob.qtype, blob.flags, blob.record_length, blob.answers, blob.additionals, blob.rotate_from,
+        blob.qtype, blob.flags & ~BLOB_NAMED_INSIDE, blob.record_length, blob.answers, blob.additionals, blob.rotate_from,
         PyBytes_FromStringAndSize(<const char*> blob_body(blob), blob.body_length), offsets,
     )
 
@@ -679,6 +754,75 @@ cdef unsigned int _pad_name(bytes name, uint8_t* padded) except 0:
     cdef Py_ssize_t size = PyBytes_GET_SIZE(name)
     if not 0 < size <= 255:
         raise ValueError(f"name of {size} octets, expected 1 to 255")
-    memset(padded + (size & ~7), 0, 16)
-    memcpy(padded, PyBytes_AS_STRING(name), size)
+    _pad(<const uint8_t*> PyBytes_AS_STRING(name), size, padded)
     return <unsigned int> size
+
+
+cdef inline void _pad(const uint8_t* name, size_t size, uint8_t* padded) noexcept nogil:
+    """A name with zeros behind it, as it is hashed."""
+    memset(padded + (size & ~<size_t> 7), 0, 16)
+    memcpy(padded, name, size)
+
+
+cdef bint _render_common(
+    const uint8_t* owner, unsigned int owner_size, tuple answer, uint8_t* body, BlobHeader* header
+):
+    """Write the body of an answer as table/render.py does, if it is a common one; `header` gets what is not zero.
+
+    Common are one address, one PTR record, and one SRV record with its target's one address, where the target is the
+    owner or ends it.
+    """
+    cdef unsigned int qtype = answer[0]
+    cdef tuple rdatas = <tuple> answer[2], additional = <tuple> answer[4]
+    cdef unsigned int target_size
+    cdef const uint8_t* target
+    if len(rdatas) != 1 or len(<tuple> answer[3]) or answer[5]:
+        return False
+    cdef bytes rdata = <bytes> rdatas[0]
+    cdef unsigned int size = PyBytes_GET_SIZE(rdata)
+    if size > LARGEST_COMMON_DATA:
+        return False
+    header.qtype = qtype
+    header.name_length = <uint8_t> owner_size
+    header.answers = 1
+    header.body_length = _put_record(body, QUESTION_NAME, qtype, answer[1], rdata)
+    if qtype == TYPE_A or qtype == TYPE_AAAA or qtype == TYPE_PTR:
+        return len(additional) == 0
+    if qtype != TYPE_SRV or len(additional) != 1 or size <= SRV_HEAD:
+        return False
+    cdef tuple record = <tuple> additional[0]
+    cdef bytes address = <bytes> record[3]
+    target = <const uint8_t*> PyBytes_AS_STRING(rdata) + SRV_HEAD
+    target_size = size - SRV_HEAD
+    if (
+        target_size > owner_size
+        or memcmp(target, owner + owner_size - target_size, target_size) != 0
+        or <bytes> record[0] != rdata[SRV_HEAD:]
+        or PyBytes_GET_SIZE(address) > LARGEST_COMMON_DATA
+    ):
+        return False
+    header.flags = BLOB_SPELLS_ZONE
+    header.additionals = 1
+    header.body_length += _put_record(
+        body + header.body_length, QUESTION_NAME + owner_size - target_size, record[1], record[2], address
+    )
+    return True
+
+
+cdef unsigned int _put_record(uint8_t* out, unsigned int owner_at, unsigned int rtype, uint32_t ttl, bytes rdata):
+    """Write a record of class IN, its owner a pointer into the question; its octets."""
+    cdef unsigned int size = PyBytes_GET_SIZE(rdata)
+    out[0] = 0xC0 | (owner_at >> 8)
+    out[1] = owner_at & 0xFF
+    out[2] = (rtype >> 8) & 0xFF
+    out[3] = rtype & 0xFF
+    out[4] = 0
+    out[5] = 1
+    out[6] = ttl >> 24
+    out[7] = (ttl >> 16) & 0xFF
+    out[8] = (ttl >> 8) & 0xFF
+    out[9] = ttl & 0xFF
+    out[10] = (size >> 8) & 0xFF
+    out[11] = size & 0xFF
+    memcpy(out + 12, PyBytes_AS_STRING(rdata), size)
+    return 12 + size

@@ -60,9 +60,11 @@ def entry_of(response: Response, flags: int) -> tuple[object, ...]:
 
 
 def blob_size(name: bytes, response: Response) -> int:
-    """The octets of a response's room: header, name, body and offsets, each up to a multiple of eight."""
+    """The octets of a response's room: header, name and body, and the offsets, each up to a multiple of eight."""
     offsets = 0 if response.record_offsets is None else len(response.record_offsets)
-    size = 16 + sum((size + 7) & ~7 for size in (len(name), len(response.body), offsets))
+    is_named_inside = response.rtype == 33 and response.body[18 : 18 + len(name)] == name
+    content = len(response.body) + (0 if is_named_inside else len(name))
+    size = 16 + sum((size + 7) & ~7 for size in (content, offsets))
     return size if size <= LARGEST_SMALL_BLOB else (size + LARGE_UNIT - 1) // LARGE_UNIT * LARGE_UNIT
 
 
