@@ -34,7 +34,7 @@ SECONDS = float(os.environ.get("FLOOD_SECONDS", "3"))
 # Queries a second. The goal is 20,000, which no run on two shared processors has shown yet: there some were lost.
 RATE = int(os.environ.get("FLOOD_RATE", "4000"))
 CALM_SECONDS = 1.0  # of the cluster's names alone, to compare with
-# Of p99, beyond twice what it is without a flood, which is the goal. So much slack shows only that nothing hangs: flood,
+# Of p99, beyond twice what it is without a flood, the goal. So much slack shows only that nothing hangs: flood,
 # upstream, server and whatever else a machine does share its processors here.
 SLACK_SECONDS = float(os.environ.get("FLOOD_SLACK_SECONDS", "2"))
 RECOVERY_SECONDS = 1.0
