@@ -5,7 +5,7 @@ from typing_extensions import Buffer, disjoint_base
 
 from kdns.hotpath.answer import Responder
 
-Receiver: TypeAlias = Callable[[bytes, bytes, bytes], None]
+_Receiver: TypeAlias = Callable[[bytes, bytes, bytes], None]
 
 class HandedBack(NamedTuple):
     reason: int
@@ -13,7 +13,7 @@ class HandedBack(NamedTuple):
     started: float
     name: bytes
     qtype: int
-    datagrams: list[tuple[Receiver, bytes, bytes, bytes]]
+    datagrams: list[tuple[_Receiver, bytes, bytes, bytes]]
 
 class _Settings(Protocol):
     @property
@@ -50,7 +50,7 @@ class Engine:
     def fileno(self) -> int: ...
     def start(self, shared: Buffer, first_cell: int, cell: int) -> None: ...
     def close(self) -> None: ...
-    def add_client(self, fd: int, responder: Responder, receiver: Receiver) -> int: ...
+    def add_client(self, fd: int, responder: Responder, receiver: _Receiver) -> int: ...
     def set_upstreams(self, upstreams: Sequence[tuple[bytes, int, int]], unwanted: int) -> bool: ...
     def close_idle(self) -> None: ...
     def receive(self) -> None: ...
