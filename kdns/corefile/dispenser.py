@@ -36,6 +36,13 @@ class Dispenser:
         while self.next():
             yield self.val
 
+    def only_occurrence(self) -> Iterator[str]:
+        """The same for a directive that a server block has once. Raises CorefileError at a second one."""
+        if self.next():
+            yield self.val
+        if self.next():
+            raise CorefileError("this plugin can only be used once per Server Block")
+
     def block(self) -> Iterator[str]:
         """Step through the options of the block that opens on this line, if one does."""
         while self.next_block():

@@ -127,11 +127,8 @@ def setup(setup: Setup) -> Errors:
     """`errors [stdout] { stacktrace; consolidate DURATION REGEX [LEVEL] [show_first] }`, once per block."""
     directive = setup.directive
     consolidations: list[Consolidation] = []
-    seen = stacktrace = False
-    while directive.next():
-        if seen:
-            raise CorefileError("this plugin can only be used once per Server Block")
-        seen = True
+    stacktrace = False
+    for _ in directive.only_occurrence():
         arguments = directive.remaining_args()
         if len(arguments) > 1:
             raise directive.arg_error()

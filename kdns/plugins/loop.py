@@ -19,7 +19,7 @@ from kdns import log
 from kdns.dns import names
 from kdns.dns.codes import Rcode, RRType
 from kdns.dns.reply import Reply
-from kdns.errors import CorefileError, ServeError
+from kdns.errors import ServeError
 from kdns.plugins.plugin import Handler, Plugin, Request, Setup
 
 START_SECONDS = 0.1  # after a worker began to serve: its sockets are read by then
@@ -136,11 +136,7 @@ class Loop:
 def setup(setup: Setup) -> Loop:
     """`loop`, no arguments, once per block."""
     directive = setup.directive
-    seen = False
-    while directive.next():
-        if seen:
-            raise CorefileError("this plugin can only be used once per Server Block")
-        seen = True
+    for _ in directive.only_occurrence():
         if directive.next_arg():
             raise directive.arg_error()
     return Loop(setup.zones[0])

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from kdns.dns.codes import EdnsOption
 from kdns.dns.reply import Reply
-from kdns.errors import CorefileError
 from kdns.plugins.plugin import Handler, Request, Route, Setup
 
 
@@ -37,8 +36,7 @@ class Nsid:
 def setup(setup: Setup) -> Nsid:
     """`nsid [DATA...]`, the host's name where there is none; once per block."""
     directive = setup.directive
-    directive.next()
-    arguments = directive.remaining_args()
-    if directive.next():
-        raise CorefileError("this plugin can only be used once per Server Block")
+    arguments: list[str] = []
+    for _ in directive.only_occurrence():
+        arguments = directive.remaining_args()
     return Nsid((" ".join(arguments) or socket.gethostname()).encode("utf-8", "surrogateescape"))

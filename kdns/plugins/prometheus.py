@@ -10,7 +10,7 @@ from kdns import log
 from kdns.dns import names
 from kdns.dns.lengths import reply_length
 from kdns.dns.reply import Reply
-from kdns.errors import CorefileError, Dropped, ServeError
+from kdns.errors import Dropped, ServeError
 from kdns.metrics import Registry
 from kdns.plugins import metering
 from kdns.plugins.address import check_address
@@ -79,11 +79,8 @@ class Prometheus:
 def setup(setup: Setup) -> Prometheus:
     """`prometheus [ADDRESS] { runtime_metrics; tls FILE }`, once per block."""
     directive = setup.directive
-    address, web_config, seen = DEFAULT_ADDRESS, None, False
-    while directive.next():
-        if seen:
-            raise CorefileError("this plugin can only be used once per Server Block")
-        seen = True
+    address, web_config = DEFAULT_ADDRESS, None
+    for _ in directive.only_occurrence():
         arguments = directive.remaining_args()
         if len(arguments) > 1:
             raise directive.arg_error()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from kdns.errors import CorefileError
 from kdns.plugins.address import check_address
 from kdns.plugins.plugin import Setup
 
@@ -13,11 +12,8 @@ MONITORS = {"until-ready": False, "continuously": True}
 def setup(setup: Setup) -> None:
     """`ready [ADDRESS] { monitor until-ready|continuously }`, once per block."""
     directive = setup.directive
-    address, continuously, seen = DEFAULT_ADDRESS, False, False
-    while directive.next():
-        if seen:
-            raise CorefileError("this plugin can only be used once per Server Block")
-        seen = True
+    address, continuously = DEFAULT_ADDRESS, False
+    for _ in directive.only_occurrence():
         arguments = directive.remaining_args()
         if len(arguments) > 1:
             raise directive.arg_error()

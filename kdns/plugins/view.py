@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from kdns.errors import CorefileError
 from kdns.plugins.plugin import Setup
 
 
 def setup(setup: Setup) -> None:
     """`view NAME { }`, once per block; another block may then have the same zones, and the first one answers."""
     directive = setup.directive
-    directive.next()
-    if len(directive.remaining_args()) != 1:
-        raise directive.arg_error()
-    for option in directive.block():
-        if option == "expr":
-            raise directive.error("the expressions of 'view' are not available in kdns")
-        raise directive.error(f"unknown property '{option}'")
-    if directive.next():
-        raise CorefileError("this plugin can only be used once per Server Block")
+    for _ in directive.only_occurrence():
+        if len(directive.remaining_args()) != 1:
+            raise directive.arg_error()
+        for option in directive.block():
+            if option == "expr":
+                raise directive.error("the expressions of 'view' are not available in kdns")
+            raise directive.error(f"unknown property '{option}'")
     setup.block.is_filtered = True

@@ -82,9 +82,7 @@ class Options:
 def parse(directive: Dispenser, zones: tuple[bytes, ...]) -> Options:
     """`cache [TTL] [ZONES...] { options }`, once per block. Raises CorefileError."""
     options: Options | None = None
-    while directive.next():
-        if options is not None:
-            raise CorefileError("this plugin can only be used once per Server Block")
+    for _ in directive.only_occurrence():
         options = _parse_one(directive, zones)
     assert options is not None
     return options

@@ -16,13 +16,14 @@ from kdns.plugins.forward.budget import new_budget
 from kdns.plugins.forward.compiled import Compiled, Rules
 from kdns.plugins.forward.deadlines import Deadlines
 from kdns.plugins.forward.flights import Abandoned, Flights
+from kdns.plugins.forward.idle import PoolLimits
 from kdns.plugins.forward.lookup import look_up
 from kdns.plugins.forward.meters import Meters, UpstreamMeters
 from kdns.plugins.forward.options import Options, tls_context
 from kdns.plugins.forward.policy import POLICIES
 from kdns.plugins.forward.question import render_query
 from kdns.plugins.forward.shared import SharedState
-from kdns.plugins.forward.udp import PoolLimits, full_pool
+from kdns.plugins.forward.udp import full_pool
 from kdns.plugins.forward.upstream import HealthCheck, Transport, Upstream
 
 MAX_ATTEMPTS = 2 * MAX_UPSTREAMS  # where the Corefile says that there is no limit

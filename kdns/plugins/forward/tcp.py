@@ -10,7 +10,6 @@ import errno
 import socket
 import ssl
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,8 +19,9 @@ from kdns.dns.walker import read_header, read_reply
 from kdns.errors import FormatError, UpstreamError
 from kdns.plugins.forward.deadlines import Deadlines
 from kdns.plugins.forward.failures import TIMEOUT, DialError, address_text, dial_error, io_error, reason
+from kdns.plugins.forward.idle import IdleSockets, PoolLimits
 from kdns.plugins.forward.ids import fresh_id
-from kdns.plugins.forward.udp import MAX_NEAR_MISSES, NearMisses, PoolLimits
+from kdns.plugins.forward.udp import MAX_NEAR_MISSES, NearMisses
 
 _READ_SIZE = 65535 + 2  # octets: the longest message with its length fits one read
 
@@ -241,8 +241,10 @@ class TcpPool:
     tls: ssl.SSLContext | None = None
     server_name: str | None = None
     on_near_miss: Callable[[], None] = lambda: None
-    _idle: deque[TcpConnection] = field(default_factory=deque)  # the one used longest ago first
-    _is_closed: bool = False
+    _idle: IdleSockets[TcpConnection] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._idle = IdleSockets(self.limits)
 
     @property
     def remote_text(self) -> str:
@@ -254,13 +256,13 @@ class TcpPool:
 
         Stale is worth another try: it is made on a new connection.
         """
-        taken = self._take()
+        taken = self._idle.take()
         if taken is not None:
             try:
                 return await self._ask(taken, message, question, deadline), True
             except Stale:
                 # The upstream was started anew, or closes what is idle: the others are gone as well.
-                self._close_idle()
+                self._idle.close_all()
                 raise
         taken = self._open()
         await taken.connect(deadline)
@@ -268,28 +270,20 @@ class TcpPool:
 
     def give_back(self, taken: TcpConnection) -> None:
         """Its query is answered; keep it for another."""
-        taken.used = time.monotonic()
         taken.is_kept = True
-        if self._is_closed or (self.limits.max_idle and len(self._idle) >= self.limits.max_idle):
-            taken.close()
-        else:
-            self._idle.append(taken)
+        self._idle.put(taken, 0 < self.limits.max_idle <= len(self._idle))
 
     def forget(self, broken: TcpConnection) -> None:
         """It is of no use any more, idle or not."""
-        if broken in self._idle:
-            self._idle.remove(broken)
+        self._idle.forget(broken)
 
     def close_expired(self) -> None:
         """Close what has been idle for too long."""
-        now, idle = time.monotonic(), self._idle
-        while idle and self.limits.has_expired(idle[0].opened, idle[0].used, now):
-            idle.popleft().close()
+        self._idle.close_expired()
 
     def close(self) -> None:
         """Close what is idle now, and everything else once its query is over."""
-        self._is_closed = True
-        self._close_idle()
+        self._idle.close()
 
     async def _ask(self, taken: TcpConnection, message: bytes, question: bytes, deadline: float) -> Reply:
         waiter = taken.ask(message, question, deadline)
@@ -299,20 +293,6 @@ class TcpPool:
             if taken.waiter is waiter:
                 taken.close()
             raise
-
-    def _close_idle(self) -> None:
-        while self._idle:
-            self._idle.popleft().close()
-
-    def _take(self) -> TcpConnection | None:
-        """The connection that came back longest ago."""
-        now = time.monotonic()
-        while self._idle:
-            taken = self._idle.popleft()
-            if taken.socket.fileno() >= 0 and not self.limits.has_expired(taken.opened, taken.used, now):
-                return taken
-            taken.close()
-        return None
 
     def _open(self) -> TcpConnection:
         family = socket.AF_INET6 if ":" in self.address[0] else socket.AF_INET

@@ -12,7 +12,6 @@ import asyncio
 import resource
 import socket
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +21,7 @@ from kdns.dns.walker import read_header, read_reply
 from kdns.errors import FormatError, UpstreamError
 from kdns.plugins.forward.deadlines import Deadlines
 from kdns.plugins.forward.failures import TIMEOUT, DialError, address_text, dial_error, io_error, reason
+from kdns.plugins.forward.idle import IdleSockets, PoolLimits
 from kdns.plugins.forward.ids import fresh_id
 
 FULL_POOL = 1024  # sockets of an upstream from which on the oldest is taken again (hazards of guessed ports)
@@ -34,19 +34,6 @@ _view = memoryview(_received)
 
 class NearMisses(UpstreamError):
     """Too much came that was no answer: whoever guesses may guess right, so this way is not used for this query."""
-
-
-@dataclass(frozen=True, slots=True)
-class PoolLimits:
-    """How long and how many idle connections are kept; 0 of `max_age` and `max_idle` is no limit."""
-
-    expire_seconds: float = 10.0
-    max_age_seconds: float = 0.0
-    max_idle: int = 0
-
-    def has_expired(self, opened: float, used: float, now: float) -> bool:
-        """Whether a connection is too old to be used again."""
-        return now - used > self.expire_seconds or (0 < self.max_age_seconds < now - opened)
 
 
 def full_pool(upstreams: int) -> int:
@@ -164,12 +151,12 @@ class UdpPool:
     full: int
     deadlines: Deadlines
     on_near_miss: Callable[[], None] = lambda: None
-    _idle: deque[UdpSocket] = field(default_factory=deque)  # the one used longest ago first
-    _is_closed: bool = False
     alive: int = 0  # sockets that are open, idle or not
+    _idle: IdleSockets[UdpSocket] = field(init=False)
     _enough: int = field(init=False)  # of them: from there on an idle one is taken
 
     def __post_init__(self) -> None:
+        self._idle = IdleSockets(self.limits)
         self._enough = min(self.full, self.limits.max_idle or self.full)
 
     @property
@@ -192,9 +179,9 @@ class UdpPool:
         try:
             taken = self._open()
         except DialError:
-            if not self._idle:
+            taken = self._idle.take_any()  # where descriptors are short, a port again is better than no answer
+            if taken is None:
                 raise
-            taken = self._idle.popleft()  # where descriptors are short, a port again is better than no answer
         try:
             taken.ask(message, question, deadline)
         except OSError as error:
@@ -205,40 +192,23 @@ class UdpPool:
 
     def give_back(self, taken: UdpSocket) -> None:
         """Its query is answered; keep it for another."""
-        taken.used = time.monotonic()
-        if self._is_closed or self.alive > self._enough:
-            taken.close()
-        else:
-            self._idle.append(taken)
+        self._idle.put(taken, self.alive > self._enough)
 
     def forget(self, broken: UdpSocket) -> None:
         """It is of no use any more, idle or not."""
-        if broken in self._idle:
-            self._idle.remove(broken)
+        self._idle.forget(broken)
 
     def close_expired(self) -> None:
         """Close what has been idle for too long."""
-        now, idle = time.monotonic(), self._idle
-        while idle and self.limits.has_expired(idle[0].opened, idle[0].used, now):
-            idle.popleft().close()
+        self._idle.close_expired()
 
     def close(self) -> None:
         """Close what is idle now, and everything else once its query is over."""
-        self._is_closed = True
-        while self._idle:
-            self._idle.popleft().close()
+        self._idle.close()
 
     def _take(self) -> UdpSocket | None:
         """The socket that came back longest ago, if there are enough of them."""
-        if self.alive < self._enough:
-            return None
-        now, idle = time.monotonic(), self._idle
-        while idle:
-            taken = idle.popleft()
-            if taken.socket.fileno() >= 0 and not self.limits.has_expired(taken.opened, taken.used, now):
-                return taken
-            taken.close()
-        return None
+        return None if self.alive < self._enough else self._idle.take()
 
     def _open(self) -> UdpSocket:
         family = socket.AF_INET6 if ":" in self.address[0] else socket.AF_INET

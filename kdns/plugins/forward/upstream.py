@@ -21,10 +21,11 @@ from kdns.errors import UpstreamError
 from kdns.plugins.forward.budget import Budget
 from kdns.plugins.forward.deadlines import Deadlines
 from kdns.plugins.forward.failures import DialError, address_text
+from kdns.plugins.forward.idle import PoolLimits
 from kdns.plugins.forward.meters import UpstreamMeters
 from kdns.plugins.forward.shared import UpstreamState
 from kdns.plugins.forward.tcp import Stale, TcpPool
-from kdns.plugins.forward.udp import NearMisses, PoolLimits, UdpPool
+from kdns.plugins.forward.udp import NearMisses, UdpPool
 
 CHECK_TIMEOUT = 1.0  # seconds a health check may take, as CoreDNS's
 MIN_CHECK_SECONDS = 0.01  # between two checks, also where the Corefile says 0

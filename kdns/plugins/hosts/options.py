@@ -27,15 +27,13 @@ _LOG = log.plugin_logger("hosts")
 def setup(setup: Setup) -> StaticHosts:
     """`hosts [FILE [ZONES...]] { entries and options }`, once per block."""
     directive = setup.directive
-    directive.next()
-    arguments = directive.remaining_args()
-    path = Path(DEFAULT_PATH)
-    if arguments:
-        path = Path(setup.block.folder, arguments.pop(0))
-        _check_path(directive, path)
-    options, lines = _parse_block(directive, HostOptions(path, parse_zones(arguments) or setup.zones))
-    if directive.next():
-        raise CorefileError("this plugin can only be used once per Server Block")
+    for _ in directive.only_occurrence():
+        arguments = directive.remaining_args()
+        path = Path(DEFAULT_PATH)
+        if arguments:
+            path = Path(setup.block.folder, arguments.pop(0))
+            _check_path(directive, path)
+        options, lines = _parse_block(directive, HostOptions(path, parse_zones(arguments) or setup.zones))
     inline = HostEntries(options.zones, has_reverse=options.has_reverse)
     inline.add(lines)
     return StaticHosts(options, inline, setup.surroundings.metrics)

@@ -54,9 +54,7 @@ def setup(setup: Setup) -> ClusterZones:
     """`kubernetes [ZONES...] { options }`, once per block."""
     directive = setup.directive
     stanza: _Stanza | None = None
-    while directive.next():
-        if stanza is not None:
-            raise CorefileError("this plugin can only be used once per Server Block")
+    for _ in directive.only_occurrence():
         stanza = _parse(setup)
     assert stanza is not None
     surroundings = setup.surroundings

@@ -201,7 +201,7 @@ async def test_idle_sockets_are_closed() -> None:
     ):
         await forward.ask()
         (asked,) = forward.plugin.upstreams
-        idle = asked._udp._idle[0]
+        idle = next(iter(asked._udp._idle))
         running = asyncio.create_task(forward.plugin.run())
         await until(lambda: idle.socket.fileno() < 0, "closed")
         running.cancel()
