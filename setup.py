@@ -42,6 +42,7 @@ MODULES = [
     "answer",
     "upstreams",
     "questions",
+    "attempts",
     "forward",
     "udp",
     "stream",

@@ -25,8 +25,8 @@ from kdns.hotpath.table cimport (
     BlobHeader, blob_body, blob_record_offsets,
 )
 from kdns.hotpath.wire cimport (
-    HEADER_SIZE, MAX_NAME, NAME_BUFFER, VERDICT_BADVERS, VERDICT_CLASS, VERDICT_DROP_RESPONSE, VERDICT_DROP_SHORT, VERDICT_FORMERR,
-    VERDICT_NOTIMP, VERDICT_QUERY, Verdict, parse,
+    HEADER_SIZE, MAX_NAME, NAME_BUFFER, VERDICT_BADVERS, VERDICT_CLASS, VERDICT_DROP_RESPONSE, VERDICT_DROP_SHORT,
+    VERDICT_FORMERR, VERDICT_NOTIMP, VERDICT_QUERY, Verdict, parse, put_u16,
 )
 
 import os
@@ -342,9 +342,9 @@ cdef class Responder:
         reply[3] |= (0x80 if taken.recursion_available else 0) | (
             0x20 if taken.authentic_data and wants_authentic else 0
         )
-        _put_u16(reply + 6, taken.answers)
-        _put_u16(reply + 8, taken.authorities)
-        _put_u16(reply + 10, taken.additionals + query.has_edns)
+        put_u16(reply + 6, taken.answers)
+        put_u16(reply + 8, taken.authorities)
+        put_u16(reply + 10, taken.additionals + query.has_edns)
         size += taken.length
         reply_length[0] = size + _put_opt(query, 0, stream, reply + size)
         self.numbers[route.cache_requests] += 1
@@ -522,9 +522,9 @@ cdef Outcome _positive(
     else:
         size += _copy_cut(blob, body, room, chance, reply + size, &answers, &additionals)
     _finish_header(packet, 0x84 | (0x02 if cut else 0), 0, reply)
-    _put_u16(reply + 6, answers)
-    _put_u16(reply + 8, 0)
-    _put_u16(reply + 10, additionals + query.has_edns)
+    put_u16(reply + 6, answers)
+    put_u16(reply + 8, 0)
+    put_u16(reply + 10, additionals + query.has_edns)
     reply_length[0] = size + _put_opt(query, 0, stream, reply + size)
     return OUTCOME_TRUNCATED if cut else OUTCOME_ANSWER
 
@@ -566,9 +566,9 @@ cdef Outcome _positive_of(
         memcpy(reply + size + owner_length, body + record * (rest + 2) + 2, rest)
         size += length
     _finish_header(packet, 0x84 | (0x02 if cut else 0), 0, reply)
-    _put_u16(reply + 6, <uint16_t> fit)
-    _put_u16(reply + 8, 0)
-    _put_u16(reply + 10, query.has_edns)
+    put_u16(reply + 6, <uint16_t> fit)
+    put_u16(reply + 8, 0)
+    put_u16(reply + 10, query.has_edns)
     reply_length[0] = size + _put_opt(query, 0, stream, reply + size)
     return OUTCOME_TRUNCATED if cut else OUTCOME_ANSWER
 
@@ -582,7 +582,7 @@ cdef size_t _spell_owner(const uint8_t* name, size_t length, const Query* query,
             place = query.name_length - tail
             if query.boundaries[place >> 6] >> (place & 63) & 1 and memcmp(query.name + place, name + at, tail) == 0:
                 memcpy(out, name, at)
-                _put_u16(out + at, <unsigned int> (0xC000 | (HEADER_SIZE + place)))
+                put_u16(out + at, <unsigned int> (0xC000 | (HEADER_SIZE + place)))
                 return at + 2
         at += 1 + name[at]
     memcpy(out, name, length)
@@ -669,14 +669,14 @@ cdef size_t _negative(
     cdef uint8_t* soa = reply + size
     memcpy(reply, packet, size)
     memcpy(soa, route.soa, route.soa_length)
-    _put_u16(soa, zone)
-    _put_u16(soa + route.soa_names[1], zone)
-    _put_u16(soa + route.soa_names[2], zone)
+    put_u16(soa, zone)
+    put_u16(soa + route.soa_names[1], zone)
+    put_u16(soa + route.soa_names[2], zone)
     _put_u32(soa + route.soa_names[2] + 2, table.header.serials[route.serial])
     _finish_header(packet, 0x84, rcode, reply)
-    _put_u16(reply + 6, 0)
-    _put_u16(reply + 8, 1)
-    _put_u16(reply + 10, query.has_edns)
+    put_u16(reply + 6, 0)
+    put_u16(reply + 8, 1)
+    put_u16(reply + 10, query.has_edns)
     size += route.soa_length
     return size + _put_opt(query, 0, stream, reply + size)
 
@@ -688,9 +688,9 @@ cdef size_t _without_body(
     cdef size_t size = query.question_end
     memcpy(reply, packet, size)
     _finish_header(packet, 0x80, rcode, reply)
-    _put_u16(reply + 6, 0)
-    _put_u16(reply + 8, 0)
-    _put_u16(reply + 10, query.has_edns)
+    put_u16(reply + 6, 0)
+    put_u16(reply + 8, 0)
+    put_u16(reply + 10, query.has_edns)
     return size + _put_opt(query, extended_rcode, stream, reply + size)
 
 
@@ -706,7 +706,7 @@ cdef size_t _header_only(const uint8_t* packet, unsigned int rcode, uint8_t* rep
 cdef inline void _finish_header(const uint8_t* packet, unsigned int flags, unsigned int rcode, uint8_t* reply) noexcept nogil:
     reply[2] = <uint8_t> (flags | (packet[2] & 0x01))       # RD comes back
     reply[3] = <uint8_t> ((packet[3] & 0x10) | rcode)       # CD too; RA, Z and AD are 0
-    _put_u16(reply + 4, 1)
+    put_u16(reply + 4, 1)
 
 
 cdef inline size_t _opt_size(const Query* query, bint stream) noexcept nogil:
@@ -720,21 +720,16 @@ cdef size_t _put_opt(const Query* query, unsigned int extended_rcode, bint strea
         return 0
     memset(out, 0, OPT_SIZE)
     out[2] = 41
-    _put_u16(out + 3, OWN_UDP_PAYLOAD)
+    put_u16(out + 3, OWN_UDP_PAYLOAD)
     out[5] = <uint8_t> extended_rcode
     out[7] = <uint8_t> (query.dnssec_ok << 7)
     if not (stream and query.keepalive):
         return OPT_SIZE
     out[10] = KEEPALIVE_SIZE
-    _put_u16(out + 11, 11)
-    _put_u16(out + 13, 2)
-    _put_u16(out + 15, KEEPALIVE_UNITS)
+    put_u16(out + 11, 11)
+    put_u16(out + 13, 2)
+    put_u16(out + 15, KEEPALIVE_UNITS)
     return OPT_SIZE + KEEPALIVE_SIZE
-
-
-cdef inline void _put_u16(uint8_t* at, unsigned int value) noexcept nogil:
-    at[0] = <uint8_t> (value >> 8)
-    at[1] = <uint8_t> value
 
 
 cdef inline void _put_u32(uint8_t* at, uint32_t value) noexcept nogil:

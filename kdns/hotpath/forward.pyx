@@ -16,23 +16,22 @@ from libc.string cimport memcpy, memset
 from libc.time cimport time
 
 from kdns.hotpath.answer cimport OUTCOME_DROP_UNSENT, Responder, Route
+from kdns.hotpath.attempts cimport REASON_REPLIED, REASON_SUSPECT, REASON_TRUNCATED
 from kdns.hotpath.cache cimport AnswerCache
 from kdns.hotpath.cached cimport Taken, copy_sections
 from kdns.hotpath.detours cimport is_detour
-from kdns.hotpath.meter cimport WRITER_FORWARD, Seen
-from kdns.hotpath.questions cimport (
-    BUCKETS, MAX_CONTROL, MAX_QUERY, REASON_REPLIED, REASON_SUSPECT, REASON_TRUNCATED, REASON_UNSENT, Asked, Waiter,
-)
+from kdns.hotpath.meter cimport WRITER_FORWARD, WRITER_SERVER, Seen
+from kdns.hotpath.questions cimport BUCKETS, MAX_CONTROL, MAX_QUERY, MAX_WAITING, Asked, Waiter
 from kdns.hotpath.upstream_io cimport (
-    KDNS_ASKED_BATCH, KDNS_EVENTS, KDNS_TIMER, kdns_io_ask, kdns_io_clock, kdns_io_event, kdns_io_is_v6,
-    kdns_io_length, kdns_io_rang, kdns_io_read, kdns_io_reply, kdns_io_set_question, kdns_io_set_reply, kdns_io_wait,
+    KDNS_ASKED_BATCH, KDNS_EVENTS, KDNS_TIMER, kdns_io_clock, kdns_io_event, kdns_io_is_v6, kdns_io_length,
+    kdns_io_rang, kdns_io_read, kdns_io_reply, kdns_io_set_reply, kdns_io_wait,
 )
-from kdns.hotpath.upstreams cimport MAX_PEER, RCODES, Socket, Upstream
+from kdns.hotpath.upstreams cimport MAX_PEER, RCODES, Socket
 from kdns.hotpath.verdict cimport Question, Verdict, judge, keep
 from kdns.hotpath.walker cimport Walked, walk
-from kdns.hotpath.wire cimport HEADER_SIZE, NAME_BUFFER, VERDICT_QUERY, Query, parse
+from kdns.hotpath.wire cimport HEADER_SIZE, NAME_BUFFER, VERDICT_QUERY, Query, parse, put_u16
 
-from kdns.hotpath.questions import HandedBack
+from kdns.hotpath.attempts import HandedBack
 
 __all__ = ["Engine", "HandedBack"]
 
@@ -57,9 +56,11 @@ cdef enum:
     FLAG_RECURSION = 0x0080
     FLAG_AUTHENTIC = 0x0020
     FLAG_CHECKING_DISABLED = 0x0010
+    RCODE_SERVFAIL = 2
+    RCODE_REFUSED = 5
 
 
-cdef class Engine(Questions):
+cdef class Engine(Attempts):
     """Forwards for one occurrence of `forward`, in one process.
 
     `settings` is a kdns.plugins.forward.compiled.Settings; `places_of(upstream, rcode)` gives the places in the
@@ -87,16 +88,19 @@ cdef class Engine(Questions):
         """What becomes readable when receive() is to be called."""
         return self.watch
 
-    def start(self, shared not None, uint32_t first_cell, uint32_t cell):
+    def start(self, shared not None, uint32_t first_cell, uint32_t cell, uint32_t refusals, uint32_t broken):
         """Take memory and descriptors; in the process that uses them. Raises MemoryError, OSError.
 
-        `shared` are the numbers of kdns.plugins.forward.shared.
+        `shared` are the numbers of kdns.plugins.forward.shared. In the registry's row, `refusals` is the place where
+        queries are counted that were more than the limit, `broken` those for which all upstreams were down.
         """
         if self.is_open:
             return
+        self.refusals, self.broken = refusals, broken
         try:
             self.take_sockets(shared, first_cell, cell)
             self.take_questions()
+            self.take_attempts()
             if self.names == NULL:
                 self.names = <Names*> calloc(1, sizeof(Names))
             if self.names == NULL:
@@ -110,6 +114,7 @@ cdef class Engine(Questions):
         """Give everything back; who waits gets no answer. Idempotent."""
         self.is_open = False
         self.outbox_count = self.replies = 0
+        self.forget_attempts()
         self.forget_questions()
         self.leave_upstreams()
 
@@ -135,6 +140,9 @@ cdef class Engine(Questions):
             return
         with nogil:
             self.read_sockets()
+            self.send_again()
+            self.tell_failed()
+            self.send_replies()
         self.give_back()
 
     cdef bint take_over(
@@ -145,9 +153,10 @@ cdef class Engine(Questions):
         cdef Query query
         cdef uint64_t key, variant
         cdef uint16_t number
-        cdef int upstream
+        cdef int upstream = -1
+        cdef unsigned int rcode = 0
         cdef Asked* one
-        if not self.is_open or length > MAX_QUERY or peer_length > MAX_PEER or control_length > MAX_CONTROL:
+        if self.outbox_count == KDNS_ASKED_BATCH or not self.is_open or length > MAX_QUERY or peer_length > MAX_PEER or control_length > MAX_CONTROL:
             return False
         if parse(packet, <Py_ssize_t> length, &query) != VERDICT_QUERY or not _is_plain(packet, length, &query):
             return False
@@ -155,20 +164,29 @@ cdef class Engine(Questions):
             return False                # the client takes more than there is room for here
         if route.forward_detours != NULL and is_detour(route.forward_detours, query.name, query.name_length):
             return False
-        if self.free_waiter_count == 0:
-            return False
         variant = self.variant_of(route, packet, &query)
         key = self.key_of(&query, variant ^ route.cache.store)
         number = self.find(key, route, variant, &query)
-        if number:
-            one = &self.asked[number - 1]
-            if one.waiters >= MAX_WAITERS or (route.cache.store == 0 and not self.enter()):
+        if number == 0:
+            upstream = self.choose(-1)
+            if upstream < 0 and self.order_count == 0:
                 return False
+        if self.free_waiter_count == 0 or (
+            self.asked[number - 1].waiters >= MAX_WAITERS if number else upstream < 0 or self.free_asked_count == 0
+        ):
+            rcode = RCODE_SERVFAIL
+        elif (number == 0 or route.cache.store == 0) and not self.enter():
+            rcode = RCODE_REFUSED
+        if rcode:
+            if self.may_leave(1):
+                return False
+            self.turn_down(
+                rcode, route, client, packet, length, peer, peer_length, control, control_length, now, &query
+            )
+            return True
+        if number:
             self.join(number - 1, route, client, packet, length, peer, peer_length, control, control_length, now, &query)
             return True
-        upstream = self.choose()
-        if upstream < 0 or self.free_asked_count == 0 or self.outbox_count == KDNS_ASKED_BATCH or not self.enter():
-            return False
         self.free_asked_count -= 1
         number = self.free_asked[self.free_asked_count]
         one = &self.asked[number]
@@ -185,87 +203,15 @@ cdef class Engine(Questions):
         return True
 
     cdef flush(self):
-        """Send what take_over() has put aside."""
-        cdef uint16_t group[64]
-        cdef int count, left, at
-        cdef uint8_t upstream
-        while self.outbox_count:
-            upstream = self.asked[self.outbox[0]].upstream
-            count = left = 0
-            for at in range(self.outbox_count):
-                if self.asked[self.outbox[at]].upstream == upstream:
-                    group[count] = self.outbox[at]
-                    count += 1
-                else:
-                    self.outbox[left] = self.outbox[at]
-                    left += 1
-            self.outbox_count = left
-            if not self.upstreams[upstream].is_counted:
-                self.learn(upstream, -1)
-            self.ask(upstream, group, count)
+        """Send what take_over() has put aside, and what it has answered."""
+        cdef uint32_t count = self.outbox_count
+        self.outbox_count = 0
+        with nogil:
+            self.send(self.outbox, count)
+            self.send_again()
+            self.tell_failed()
+            self.send_replies()
         self.give_back()
-
-    cdef void ask(self, uint8_t upstream, uint16_t* group, int count) noexcept nogil:
-        """Send questions to an upstream, all over one socket."""
-        cdef bint is_new = False
-        cdef int at, got, sent = 0
-        cdef int number = self.pick(upstream, &is_new)
-        cdef uint64_t now = kdns_io_clock()
-        cdef Upstream* one = &self.upstreams[upstream]
-        if number >= 0:
-            for at in range(count):
-                if not self.draw_id(<uint16_t> number, group, at):
-                    count = at + self.put_back(group, at, count)
-                    break
-                self.write_question(group[at], at)
-        while number >= 0 and sent < count:
-            got = kdns_io_ask(self.sockets[number].fd, self.io, sent, count)
-            if got > 0:
-                for at in range(sent, sent + got):
-                    self.note_sent(group[at], <uint16_t> number, now)
-                sent += got
-                continue
-            if is_new:
-                break
-            # Something has come of an earlier query since: that is not these queries' trouble.
-            self.fail_socket(<uint32_t> number)
-            is_new = True
-            number = self.open_socket(upstream)
-        if one.is_counted:
-            self.numbers[one.requests] += sent
-            for at in range(2):
-                self.numbers[one.misses[at]] += is_new and sent > 0
-                self.numbers[one.hits[at]] += sent - (is_new and sent > 0)
-        self.put_back(group, sent, count)
-
-    cdef int put_back(self, const uint16_t* group, int start, int end) noexcept nogil:
-        """Hand back what cannot be sent; 0."""
-        cdef int at
-        for at in range(start, end):
-            self.hand_back(group[at], REASON_UNSENT)
-        return 0
-
-    cdef void write_question(self, uint16_t number, int at) noexcept nogil:
-        """Write a query as kdns.plugins.forward.question.render_query does, into place `at` of the batch."""
-        cdef const Asked* one = &self.asked[number]
-        cdef const Waiter* client = &self.waiters[one.first - 1]
-        cdef uint8_t* out = self.io.question[at]
-        cdef size_t size = client.question_end
-        memset(out, 0, HEADER_SIZE)
-        _put_u16(out, one.id)
-        out[2] = client.datagram[2] & 0x01
-        # Whoever keeps replies asks whether they were validated (RFC 6840, 5.7).
-        out[3] = (client.datagram[3] & 0x30) | (0x20 if one.store else 0)
-        out[5] = 1
-        memcpy(out + HEADER_SIZE, client.datagram + HEADER_SIZE, size - HEADER_SIZE)
-        if client.has_edns:
-            out[11] = 1
-            memset(out + size, 0, OPT_SIZE)
-            out[size + 2] = TYPE_OPT
-            _put_u16(out + size + 3, min(client.payload_size, client.route.payload_limit))
-            out[size + 7] = client.dnssec_ok << 7
-            size += OPT_SIZE
-        kdns_io_set_question(self.io, at, size)
 
     cdef void read_sockets(self) noexcept nogil:
         cdef int turn, count, at
@@ -368,9 +314,7 @@ cdef class Engine(Questions):
         cdef bint wants_authentic = one.store == 0 or client.dnssec_ok or client.datagram[3] & 0x20
         cdef Taken taken
         cdef Seen seen
-        if self.replies == KDNS_ASKED_BATCH or self.replies_to != client.client:
-            self.send_replies()
-            self.replies_to = client.client
+        self.make_room(client.client)
         out = self.io.reply[self.replies]
         memcpy(out, client.datagram, size)
         taken.answers, taken.authorities, taken.additionals = walked.answers, walked.authorities, walked.additionals
@@ -386,30 +330,92 @@ cdef class Engine(Questions):
             (walked.flags & (FLAG_RECURSION | FLAG_CHECKING_DISABLED))
             | (walked.flags & FLAG_AUTHENTIC if wants_authentic else 0) | walked.rcode
         )
-        _put_u16(out + 4, 1)
-        _put_u16(out + 6, taken.answers)
-        _put_u16(out + 8, taken.authorities)
-        _put_u16(out + 10, taken.additionals + client.has_edns)
-        size += taken.length
+        put_u16(out + 4, 1)
+        put_u16(out + 6, taken.answers)
+        put_u16(out + 8, taken.authorities)
+        put_u16(out + 10, taken.additionals + client.has_edns)
+        self.end_reply(client, size + taken.length)
+        seen.qtype, seen.writer, seen.size = one.qtype, WRITER_FORWARD, client.question_end + verdict.whole_size
+        self.note_answered(client, &seen, walked.rcode, now)
+
+    cdef void turn_down(
+        self, unsigned int rcode, const Route* route, uint32_t client, const uint8_t* packet, size_t length,
+        const void* peer, size_t peer_length, const void* control, size_t control_length, uint64_t now,
+        const Query* query,
+    ) noexcept nogil:
+        """Answer a query that is not taken on."""
+        cdef Waiter* made
+        self.make_room(client)
+        made = &self.waiters[MAX_WAITING + self.replies]
+        self.note_client(made, route, client, packet, length, peer, peer_length, control, control_length, now, query)
+        self.deny(made, query.qtype, rcode, now)
+        if rcode == RCODE_REFUSED:
+            self.count(self.refusals)
+            self.refused += 1
+        else:
+            self.overloaded += 1
+
+    cdef void tell_failed(self) noexcept nogil:
+        """Tell clients that nobody answered."""
+        cdef uint64_t now
+        cdef uint32_t at
+        cdef uint16_t number, waiter
+        if self.failed_count == 0:
+            return
+        now = kdns_io_clock()
+        for at in range(self.failed_count):
+            number = self.failed[at]
+            waiter = self.asked[number].first
+            while waiter:
+                self.make_room(self.waiters[waiter - 1].client)
+                self.deny(&self.waiters[waiter - 1], self.asked[number].qtype, RCODE_SERVFAIL, now)
+                waiter = self.waiters[waiter - 1].next
+            self.unanswered += self.asked[number].waiters
+            self.release(number)
+        self.failed_count = 0
+
+    cdef void deny(self, Waiter* client, uint16_t qtype, unsigned int rcode, uint64_t now) noexcept nogil:
+        """Answer a client with a code, as kdns.dns.reply.refusal does; make_room() was called."""
+        cdef uint8_t* out = self.io.reply[self.replies]
+        cdef Seen seen
+        memcpy(out, client.datagram, client.question_end)
+        out[2] = 0x80 | (client.datagram[2] & 0x01)
+        out[3] = <uint8_t> ((client.datagram[3] & FLAG_CHECKING_DISABLED) | rcode)
+        memset(out + 4, 0, HEADER_SIZE - 4)
+        out[5], out[11] = 1, client.has_edns
+        self.end_reply(client, client.question_end)
+        seen.qtype, seen.writer, seen.size = qtype, WRITER_SERVER, 0
+        self.note_answered(client, &seen, rcode, now)
+
+    cdef void make_room(self, uint32_t client) noexcept nogil:
+        """See to it that the next reply fits into the batch, which leaves by one socket."""
+        if self.replies == KDNS_ASKED_BATCH or self.replies_to != client:
+            self.send_replies()
+            self.replies_to = client
+
+    cdef void end_reply(self, Waiter* client, size_t size) noexcept nogil:
+        """Write the OPT record behind a reply, and put it into the batch."""
+        cdef uint8_t* out = self.io.reply[self.replies]
         if client.has_edns:
             memset(out + size, 0, OPT_SIZE)
             out[size + 2] = TYPE_OPT
-            _put_u16(out + size + 3, UDP_LIMIT)
+            put_u16(out + size + 3, UDP_LIMIT)
             out[size + 7] = client.dnssec_ok << 7
             size += OPT_SIZE
         kdns_io_set_reply(
             self.io, self.replies, size, client.peer, client.peer_length, client.control, client.control_length
         )
         self.replies += 1
-        if one.store:
+
+    cdef void note_answered(self, const Waiter* client, Seen* seen, unsigned int rcode, uint64_t now) noexcept nogil:
+        """Count a query; `seen` has its type, and what was answered by whom."""
+        cdef const Route* route = client.route
+        if route.cache.store:
             self.numbers[route.cache_requests] += 1
             self.numbers[route.cache_misses] += 1
         if self.meters is not None and route.meter:
-            seen.meter, seen.qtype, seen.dnssec_ok, seen.writer = route.meter, one.qtype, client.dnssec_ok, WRITER_FORWARD
-            seen.size = client.question_end + verdict.whole_size
-            self.meters.note_timed(
-                &seen, kdns_io_is_v6(client.peer), walked.rcode, client.length, now - client.arrived
-            )
+            seen.meter, seen.dnssec_ok = route.meter, client.dnssec_ok
+            self.meters.note_timed(seen, kdns_io_is_v6(client.peer), rcode, client.length, now - client.arrived)
 
     cdef void send_replies(self) noexcept nogil:
         if self.replies:
@@ -435,8 +441,3 @@ cdef bint _is_plain(const uint8_t* packet, size_t length, const Query* query) no
             return False
         at += 4 + ((packet[at + 2] << 8) | packet[at + 3])
     return True
-
-
-cdef inline void _put_u16(uint8_t* at, unsigned int value) noexcept nogil:
-    at[0] = <uint8_t> (value >> 8)
-    at[1] = <uint8_t> value

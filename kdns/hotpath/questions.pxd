@@ -11,13 +11,7 @@ cdef enum:
     MAX_QUERY = 512             # octets of a client's datagram; longer ones are unusual
     MAX_CONTROL = 64            # octets of a reply's control data
     BUCKETS = 8192              # of each hash table; a power of two
-    # Why a question is handed back; in the order of kdns/plugins/forward/compiled.py.
-    REASON_TIMEOUT = 0          # no answer came in time
-    REASON_FAILED = 1           # the upstream's port refused
-    REASON_SUSPECT = 2          # too much came that was no answer
-    REASON_REPLIED = 3          # the answer is for the slow path to judge
-    REASON_UNSENT = 4           # nothing was sent
-    REASON_TRUNCATED = 5        # there is more to be had over TCP
+    SPARE_WAITERS = 64          # of clients that are answered at once; as many as a batch has replies
 
 cdef struct Waiter:
     # A client that waits for an answer.
@@ -41,7 +35,8 @@ cdef struct Asked:
     uint64_t key                # its hash
     uint64_t variant            # what else makes questions differ
     uint64_t store
-    uint64_t started            # ns of the monotonic clock
+    uint64_t started            # ns of the monotonic clock; of the last attempt
+    uint64_t began              # of the first one
     uint16_t first              # of those who wait, + 1
     uint16_t last
     uint16_t waiters
@@ -54,6 +49,7 @@ cdef struct Asked:
     uint16_t qtype
     uint16_t name_length
     uint8_t upstream
+    uint8_t tries               # times it was sent
     uint8_t reason              # why it was handed back
     uint8_t is_sent
     uint8_t dnssec_ok
@@ -62,8 +58,6 @@ cdef struct Asked:
 
 cdef class Questions(Upstreams):
     cdef readonly Py_ssize_t waiting    # clients that wait for an answer
-    cdef public object on_handed_back
-    cdef list receivers         # of what is handed back, by client
     cdef uint64_t timeout       # ns
     cdef Waiter* waiters
     cdef Asked* asked
@@ -71,18 +65,20 @@ cdef class Questions(Upstreams):
     cdef uint16_t* by_id
     cdef uint16_t* free_waiters
     cdef uint16_t* free_asked
-    cdef uint16_t* handed       # numbers of questions that are handed back
     cdef uint32_t free_waiter_count
     cdef uint32_t free_asked_count
-    cdef uint32_t handed_count
     cdef uint16_t oldest        # of the questions sent, + 1
     cdef uint16_t newest
 
     cdef take_questions(self)
     cdef forget_questions(self)
-    cdef give_back(self)
     cdef void join(
         self, uint16_t number, const Route* route, uint32_t client, const uint8_t* packet, size_t length,
+        const void* peer, size_t peer_length, const void* control, size_t control_length, uint64_t now,
+        const Query* query,
+    ) noexcept nogil
+    cdef void note_client(
+        self, Waiter* made, const Route* route, uint32_t client, const uint8_t* packet, size_t length,
         const void* peer, size_t peer_length, const void* control, size_t control_length, uint64_t now,
         const Query* query,
     ) noexcept nogil
@@ -92,8 +88,6 @@ cdef class Questions(Upstreams):
     cdef bint draw_id(self, uint16_t number, const uint16_t* group, int at) noexcept nogil
     cdef uint16_t find_id(self, uint16_t socket, uint16_t id) noexcept nogil
     cdef void note_sent(self, uint16_t number, uint16_t socket, uint64_t now) noexcept nogil
-    cdef void fail_socket(self, uint32_t number, int reason=*) noexcept nogil
-    cdef void expire_old(self) noexcept nogil
-    cdef void hand_back(self, uint16_t number, int reason) noexcept nogil
     cdef void unlink(self, uint16_t number) noexcept nogil
+    cdef void unsend(self, uint16_t number) noexcept nogil
     cdef void release(self, uint16_t number) noexcept nogil

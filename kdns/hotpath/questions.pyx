@@ -11,9 +11,6 @@ one port and the one id it was asked with, whatever else leaves by that port: no
 ids come from the kernel's generator.
 """
 
-from typing import NamedTuple
-
-from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy
 
@@ -22,27 +19,11 @@ from kdns.hotpath.upstream_io cimport kdns_io_arm, kdns_io_clock
 
 cdef enum:
     MAX_DRAWS = 64              # ids drawn for a query before it is left to the slow path
-    TICK = 20_000_000           # ns between two looks at who is late
-
-cdef double NANOSECONDS = 1e-9
-
-
-class HandedBack(NamedTuple):
-    """A question that goes the slow path after all, and the datagrams that ask it."""
-
-    reason: int
-    upstream: int               # in the order of set_upstreams
-    started: float              # on time.monotonic()'s clock
-    name: bytes                 # lower case
-    qtype: int
-    datagrams: list             # (receiver, message, peer, control)
-
 
 cdef class Questions(Upstreams):
     """What one occurrence of `forward` has under way on the compiled path, in one process."""
 
     def __cinit__(self, settings, places_of):
-        self.receivers = []
         self.timeout = <uint64_t> (settings.timeout * 1e9)
 
     def __dealloc__(self):
@@ -51,15 +32,14 @@ cdef class Questions(Upstreams):
     cdef take_questions(self):
         """Take memory. Raises MemoryError."""
         cdef uint32_t at
-        self.waiters = <Waiter*> calloc(MAX_WAITING, sizeof(Waiter))
+        self.waiters = <Waiter*> calloc(MAX_WAITING + SPARE_WAITERS, sizeof(Waiter))
         self.asked = <Asked*> calloc(MAX_ASKED, sizeof(Asked))
         self.by_key = <uint16_t*> calloc(2 * BUCKETS, sizeof(uint16_t))
-        self.free_waiters = <uint16_t*> calloc(MAX_WAITING + 2 * MAX_ASKED, sizeof(uint16_t))
+        self.free_waiters = <uint16_t*> calloc(MAX_WAITING + MAX_ASKED, sizeof(uint16_t))
         if self.waiters == NULL or self.asked == NULL or self.by_key == NULL or self.free_waiters == NULL:
             raise MemoryError()
         self.by_id = self.by_key + BUCKETS
         self.free_asked = self.free_waiters + MAX_WAITING
-        self.handed = self.free_asked + MAX_ASKED
         # Low numbers are taken first: memory that was used is used again.
         for at in range(MAX_WAITING):
             self.free_waiters[at] = <uint16_t> (MAX_WAITING - 1 - at)
@@ -75,41 +55,7 @@ cdef class Questions(Upstreams):
         free(self.free_waiters)
         self.waiters, self.asked, self.by_key, self.free_waiters = NULL, NULL, NULL, NULL
         self.oldest = self.newest = 0
-        self.handed_count = 0
         self.waiting = 0
-
-    cdef give_back(self):
-        """Hand back what was put aside for the slow path."""
-        cdef uint32_t at
-        cdef uint16_t number, waiter
-        cdef Asked* one
-        cdef Waiter* client
-        cdef list made
-        if self.handed_count == 0:
-            return
-        handed = []
-        for at in range(self.handed_count):
-            number = self.handed[at]
-            one = &self.asked[number]
-            made = []
-            waiter = one.first
-            while waiter:
-                client = &self.waiters[waiter - 1]
-                made.append((
-                    self.receivers[client.client],
-                    PyBytes_FromStringAndSize(<char*> client.datagram, client.length),
-                    PyBytes_FromStringAndSize(<char*> client.peer, client.peer_length),
-                    PyBytes_FromStringAndSize(<char*> client.control, client.control_length),
-                ))
-                waiter = client.next
-            handed.append(HandedBack(
-                one.reason, self.upstream_at(one.upstream), one.started * NANOSECONDS,
-                PyBytes_FromStringAndSize(<char*> one.name, one.name_length), one.qtype, made,
-            ))
-            self.release(number)
-        self.handed_count = 0
-        if self.on_handed_back is not None:
-            self.on_handed_back(handed)
 
     cdef void join(
         self, uint16_t number, const Route* route, uint32_t client, const uint8_t* packet, size_t length,
@@ -119,10 +65,25 @@ cdef class Questions(Upstreams):
         """Let a client wait for the answer to a question."""
         cdef Asked* one = &self.asked[number]
         cdef uint16_t waiter
-        cdef Waiter* made
         self.free_waiter_count -= 1
         waiter = self.free_waiters[self.free_waiter_count]
-        made = &self.waiters[waiter]
+        self.note_client(
+            &self.waiters[waiter], route, client, packet, length, peer, peer_length, control, control_length, now, query
+        )
+        if one.last:
+            self.waiters[one.last - 1].next = waiter + 1
+        else:
+            one.first = waiter + 1
+        one.last = waiter + 1
+        one.waiters += 1
+        self.waiting += 1
+
+    cdef void note_client(
+        self, Waiter* made, const Route* route, uint32_t client, const uint8_t* packet, size_t length,
+        const void* peer, size_t peer_length, const void* control, size_t control_length, uint64_t now,
+        const Query* query,
+    ) noexcept nogil:
+        """Write down who asks."""
         made.route, made.client, made.arrived, made.next = route, client, now, 0
         made.length, made.question_end = <uint16_t> length, query.question_end
         made.payload_size, made.has_edns, made.dnssec_ok = query.payload_size, query.has_edns, query.dnssec_ok
@@ -131,13 +92,6 @@ cdef class Questions(Upstreams):
         if control_length:
             memcpy(made.control, control, control_length)
         memcpy(made.datagram, packet, length)
-        if one.last:
-            self.waiters[one.last - 1].next = waiter + 1
-        else:
-            one.first = waiter + 1
-        one.last = waiter + 1
-        one.waiters += 1
-        self.waiting += 1
 
     cdef uint64_t variant_of(self, const Route* route, const uint8_t* packet, const Query* query) noexcept nogil:
         """What besides the question makes the answers differ: what is kept goes by less than what is not."""
@@ -197,6 +151,9 @@ cdef class Questions(Upstreams):
         cdef Asked* one = &self.asked[number]
         cdef uint32_t bucket = _id_bucket(socket, one.id)
         one.socket, one.started, one.is_sent = socket, now, True
+        if one.tries == 0:
+            one.began = now
+        one.tries += 1
         one.next_id = self.by_id[bucket]
         self.by_id[bucket] = number + 1
         one.older, one.newer = self.newest, 0
@@ -211,34 +168,6 @@ cdef class Questions(Upstreams):
             kdns_io_arm(self.timer, now + self.timeout)
             self.is_armed = True
 
-    cdef void fail_socket(self, uint32_t number, int reason=REASON_FAILED) noexcept nogil:
-        """Close a socket, and hand back what is under way over it."""
-        cdef uint16_t at = self.oldest, newer
-        self.retire(number)
-        while at and self.sockets[number].outstanding:
-            newer = self.asked[at - 1].newer
-            if self.asked[at - 1].socket == number:
-                self.hand_back(at - 1, reason)
-            at = newer
-
-    cdef void expire_old(self) noexcept nogil:
-        """Hand back what was not answered in time; an answer may come yet, so its socket is used no more."""
-        cdef uint64_t now
-        if self.oldest and not self.is_armed:
-            now = kdns_io_clock()
-            while self.oldest and self.asked[self.oldest - 1].started + self.timeout <= now:
-                self.retire(self.asked[self.oldest - 1].socket)
-                self.hand_back(self.oldest - 1, REASON_TIMEOUT)
-            if self.oldest:
-                kdns_io_arm(self.timer, max(self.asked[self.oldest - 1].started + self.timeout, now + TICK))
-                self.is_armed = True
-
-    cdef void hand_back(self, uint16_t number, int reason) noexcept nogil:
-        self.unlink(number)
-        self.asked[number].reason = <uint8_t> reason
-        self.handed[self.handed_count] = number
-        self.handed_count += 1
-
     cdef void unlink(self, uint16_t number) noexcept nogil:
         """Let nothing lead to a question any more."""
         cdef Asked* one = &self.asked[number]
@@ -248,6 +177,12 @@ cdef class Questions(Upstreams):
         link[0] = one.next_key
         if self.limit:
             self.shared[self.cell] -= 1 if one.store else one.waiters
+        self.unsend(number)
+
+    cdef void unsend(self, uint16_t number) noexcept nogil:
+        """Believe no answer to a question any more; who asks the same joins it yet."""
+        cdef Asked* one = &self.asked[number]
+        cdef uint16_t* link
         if not one.is_sent:
             return
         link = &self.by_id[_id_bucket(one.socket, one.id)]

@@ -9,6 +9,11 @@ cdef enum:
     MAX_SOCKETS = 16384         # of all upstreams together
     RCODES = 16                 # those a header can hold
     STOCK = 1024                # random numbers fetched at a time
+    # How an upstream is.
+    RANK_WELL = 0
+    RANK_DOUBTED = 1            # an exchange failed, or a few checks
+    RANK_DOWN = 2               # more checks than `max_fails` failed
+    RANK_OUT = 3                # never to be asked
 
 cdef struct Socket:
     uint64_t opened             # ns
@@ -51,6 +56,10 @@ cdef class Upstreams:
     cdef uint32_t first_cell
     cdef uint32_t policy
     cdef uint32_t unwanted      # bit n: replies with this rcode are handed back
+    cdef uint8_t attempts       # times a question is sent at most
+    cdef int64_t max_fails      # checks that may fail before an upstream is down; 0: it never is
+    cdef bint fails_fast        # where all are down nobody is asked
+    cdef uint32_t broken        # place where questions are counted for which all were down; 0: not known
     cdef uint8_t source[MAX_PEER]
     cdef size_t source_length
     cdef uint64_t secret[2]
@@ -73,8 +82,10 @@ cdef class Upstreams:
     cdef leave_upstreams(self)
     cdef int upstream_at(self, uint8_t upstream)
     cdef void learn(self, uint8_t upstream, int rcode) noexcept with gil
-    cdef bint is_well(self, uint8_t upstream) noexcept nogil
-    cdef int choose(self) noexcept nogil
+    cdef int rank(self, uint8_t upstream) noexcept nogil
+    cdef int choose(self, int avoided) noexcept nogil
+    cdef int choose_of(self, int rank, int avoided, uint32_t policy) noexcept nogil
+    cdef void count(self, uint32_t place) noexcept nogil
     cdef bint enter(self) noexcept nogil
     cdef int pick(self, uint8_t upstream, bint* is_new) noexcept nogil
     cdef int open_socket(self, uint8_t upstream) noexcept nogil

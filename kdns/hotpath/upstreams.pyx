@@ -42,6 +42,7 @@ cdef class Upstreams:
         self.expire = <uint64_t> (settings.expire * 1e9)
         self.max_age = <uint64_t> (settings.max_age * 1e9)
         self.pool_size, self.policy, self.limit = settings.pool_size, settings.policy, settings.limit
+        self.max_fails, self.fails_fast = settings.max_fails, settings.fails_fast
 
     def __dealloc__(self):
         self.leave_upstreams()
@@ -93,10 +94,10 @@ cdef class Upstreams:
         self.upstream_count = self.order_count = 0
         self.is_armed = False
 
-    def set_upstreams(self, upstreams, uint32_t unwanted):
+    def set_upstreams(self, upstreams, uint32_t unwanted, uint8_t attempts):
         """Ask these from now on: (socket address, place of its trouble in the shared numbers, place of whether it is
         out) each; what is under way to others is finished. Replies with the rcodes in `unwanted`, a bit each, are
-        handed back. False where there were too many of them.
+        handed back; a question is sent so many times at most. False where there were too many upstreams.
         """
         cdef uint32_t at, known
         cdef bytes address
@@ -104,7 +105,7 @@ cdef class Upstreams:
         if not self.is_open:
             return False
         self.order_count = 0
-        self.unwanted = unwanted
+        self.unwanted, self.attempts = unwanted, attempts
         for at, (address, trouble, out) in enumerate(upstreams):
             if not 0 < len(address) <= MAX_PEER or not (
                 0 <= trouble < self.shared_count and 0 <= out < self.shared_count
@@ -168,31 +169,54 @@ cdef class Upstreams:
             one.requests, one.near_misses, one.hits[0], one.hits[1], one.misses[0], one.misses[1] = places
             one.is_counted = True
 
-    cdef bint is_well(self, uint8_t upstream) noexcept nogil:
+    cdef int rank(self, uint8_t upstream) noexcept nogil:
+        """How an upstream is, as kdns.plugins.forward.upstream sees it."""
         cdef const Upstream* one = &self.upstreams[upstream]
-        return self.shared[one.trouble] == 0 and self.shared[one.out] == 0
+        if self.shared[one.out]:
+            return RANK_OUT
+        if self.shared[one.trouble] == 0:
+            return RANK_WELL
+        return RANK_DOWN if 0 < self.max_fails < self.shared[one.trouble] - 1 else RANK_DOUBTED
 
-    cdef int choose(self) noexcept nogil:
-        """An upstream that is well, as the policy says; -1 where none is."""
-        cdef uint32_t count = self.order_count, start = 0, step, well = 0
-        if count > 1 and self.policy == POLICY_ROUND_ROBIN:
-            start = <uint32_t> (self.shared[SHARED_COUNTER] % count)
+    cdef int choose(self, int avoided) noexcept nogil:
+        """An upstream to ask: one that is well if there is any, else one in doubt, `avoided` only where it is the last.
+
+        With all of them down it is more likely that the checks fail than that nobody is left: then any. -1: nobody.
+        """
+        cdef int chosen = self.choose_of(RANK_WELL, avoided, self.policy)
+        if chosen < 0:
+            chosen = self.choose_of(RANK_DOUBTED, avoided, self.policy)
+        if chosen < 0 and avoided >= 0 and self.rank(<uint8_t> avoided) <= RANK_DOUBTED:
+            chosen = avoided
+        if chosen < 0 and self.order_count:
+            self.count(self.broken)
+            chosen = -1 if self.fails_fast else self.choose_of(RANK_DOWN, -1, POLICY_RANDOM)
+        return chosen
+
+    cdef int choose_of(self, int rank, int avoided, uint32_t policy) noexcept nogil:
+        """One of a rank, as a policy says; -1: there is none."""
+        cdef uint32_t step, start = 0, fitting = 0
+        for step in range(self.order_count):
+            fitting += self.order[step] != avoided and self.rank(self.order[step]) == rank
+        if fitting == 0:
+            return -1
+        if policy == POLICY_ROUND_ROBIN and self.order_count > 1:
+            start = <uint32_t> (self.shared[SHARED_COUNTER] % self.order_count)
             self.shared[SHARED_COUNTER] = (self.shared[SHARED_COUNTER] + 1) & <int64_t> 0xFFFFFFFFU
-        elif count > 1 and self.policy == POLICY_RANDOM:
-            for step in range(count):
-                well += self.is_well(self.order[step])
-            if well == 0:
-                return -1
-            well = <uint32_t> ((self.draw() >> 32) * well >> 32)
-            for step in range(count):
-                if self.is_well(self.order[step]):
-                    if well == 0:
-                        return self.order[step]
-                    well -= 1
-        for step in range(count):
-            if self.is_well(self.order[(start + step) % count]):
-                return self.order[(start + step) % count]
-        return -1
+        fitting = <uint32_t> ((self.draw() >> 32) * fitting >> 32) if policy == POLICY_RANDOM else 0
+        for step in range(start, start + self.order_count):
+            if self.order[step % self.order_count] != avoided and (
+                self.rank(self.order[step % self.order_count]) == rank
+            ):
+                if fitting == 0:
+                    return self.order[step % self.order_count]
+                fitting -= 1
+        return -1           # another process has found out more since they were counted
+
+    cdef void count(self, uint32_t place) noexcept nogil:
+        """Add one to a counter of the registry's row, if it is known."""
+        if 0 < place < self.number_count:
+            self.numbers[place] += 1
 
     cdef bint enter(self) noexcept nogil:
         """Count a query in, unless all workers together have as many as they may."""

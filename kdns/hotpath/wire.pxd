@@ -31,3 +31,7 @@ cdef struct Query:
     uint8_t name[NAME_BUFFER]   # lower case, zeros behind it
 
 cdef Verdict parse(const uint8_t* packet, Py_ssize_t length, Query* query) noexcept nogil
+
+cdef inline void put_u16(uint8_t* at, unsigned int value) noexcept nogil:
+    at[0] = <uint8_t> (value >> 8)
+    at[1] = <uint8_t> value

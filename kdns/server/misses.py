@@ -16,7 +16,7 @@ from kdns import log
 
 MAX_UNDER_WAY = 4096  # queries begun and not answered; more are dropped, as a full socket would
 MAX_WAITING = 1024  # queries not begun: half a second's work
-BEGUN_PER_TURN = 8  # queries; about a millisecond of work
+BEGUN_PER_TURN = 4  # queries; half a millisecond of work
 
 Answer = Callable[[], Coroutine[None, None, None]]
 

@@ -26,17 +26,12 @@ from tests.harness.places import Loopback, free_port
 from tests.harness.query_stream import QueryStream, StreamStatistics
 from tests.harness.waiting import wait_until
 
-pytestmark = pytest.mark.skipif(
-    "FLOOD_RATE" not in os.environ, reason="known to fail where others work beside it; FLOOD_RATE=20000 runs it"
-)
-
 SECONDS = float(os.environ.get("FLOOD_SECONDS", "3"))
-# Queries a second. The goal is 20,000, which no run on two shared processors has shown yet: there some were lost.
-RATE = int(os.environ.get("FLOOD_RATE", "4000"))
-CALM_SECONDS = 1.0  # of the cluster's names alone, to compare with
-# Of p99, beyond twice what it is without a flood, the goal. So much slack shows only that nothing hangs: flood,
-# upstream, server and whatever else a machine does share its processors here.
-SLACK_SECONDS = float(os.environ.get("FLOOD_SLACK_SECONDS", "2"))
+RATE = int(os.environ.get("FLOOD_RATE", "20000"))  # queries a second
+CALM_SECONDS = 3.0  # of the cluster's names alone, to compare with
+# Of p99, beyond twice what it is without a flood. Flood, upstream, clients and server share two processors here, and
+# with them whatever else a machine does; 0.001 is enough where there is nothing else.
+SLACK_SECONDS = float(os.environ.get("FLOOD_SLACK_SECONDS", "0.1"))
 RECOVERY_SECONDS = 1.0
 THINKING_SECONDS = 0.2  # of a slow upstream
 MAX_GROWTH = 96 << 20  # octets of a worker's own memory while everything it may have under way is

@@ -107,11 +107,18 @@ class ForwardingServer:
             ]
 
     async def wait_for(self, clients: int) -> None:
-        """Return once so many clients have been heard: they wait for an upstream, or the slow path has them."""
-        deadline = time.monotonic() + WAIT_SECONDS
-        while len(self.slow) + self.engines[0].waiting < clients:
-            assert time.monotonic() < deadline, f"{len(self.slow)} and {self.engines[0].waiting} of {clients}"
+        """Return once so many clients have been heard: they wait for an upstream, or the slow path has them, or they
+        were turned down.
+        """
+        deadline, engine = time.monotonic() + WAIT_SECONDS, self.engines[0]
+        while len(self.slow) + engine.waiting + self.turned_down < clients:
+            assert time.monotonic() < deadline, f"{len(self.slow)} and {engine.waiting} of {clients}"
             await asyncio.sleep(0.001)
+
+    @property
+    def turned_down(self) -> int:
+        """Queries the compiled path gave no answer to, and told so."""
+        return sum(engine.refused + engine.overloaded + engine.unanswered for engine in self.engines)
 
     def outcomes(self) -> dict[str, int]:
         """How often each outcome was counted."""

@@ -182,7 +182,7 @@ def test_another_upstream_answers_for_a_silent_one():
                 # It is known to be in trouble now, so the other one is asked at once.
                 (reply,) = await both.ask(query("b.test."))
                 assert (upstream.count(), other.count()) == (1, 2)
-                assert len(both.slow) == 1
+                assert both.slow == []
 
     run(test, silent)
 
@@ -310,9 +310,106 @@ def test_a_flood_of_questions_is_bounded_and_answered():
             await server.ask_all([query(f"n{number}.test.") for number in range(start, start + 100)], 0)
             await server.wait_for(start + 100)
         assert server.engines[0].waiting == 4096
-        assert server.outcomes() == {"forwarded": 4096, "miss": 704}
+        slow = server.outcomes()["miss"]
+        assert server.outcomes() == {"forwarded": 4800 - slow, "miss": slow}
+        assert slow == len(server.slow) == 704 - server.engines[0].overloaded
+        sent = [query(f"m{number}.test.") for number in range(300)]
+        replies = await server.ask_all(sent, 150)
+        assert {dns.message.from_wire(reply).rcode() for reply in replies} == {2}
 
     run(test, silent, "read_timeout 60s\nmax_fails 0")
+
+
+@pytest.mark.parametrize("before", ["", "cache"])
+def test_a_flood_beyond_the_limit_is_refused(before):
+    sent = [
+        query(f"N{number}.Test.", flags=dns.flags.CD, want_dnssec=bool(number % 2), use_edns=number % 3 > 0 or None)
+        for number in range(60)
+    ]
+
+    async def ask(server: ForwardingServer) -> tuple[list[bytes], ForwardingServer]:
+        for number in range(2):
+            await server.ask_all([query(f"first{number}.test.")], 0)
+        if server.is_compiled:
+            await server.wait_for(2)
+            # The slow path's share is used up.
+            await server.ask_all([query(f"a{number}.test.") for number in range(110)])
+        return [(await server.ask(message))[0] for message in sent], server
+
+    async def test(server: ForwardingServer, upstream: Upstream) -> None:
+        replies, _ = await ask(server)
+        assert {dns.message.from_wire(reply).rcode() for reply in replies} == {5}
+        assert len(server.slow) <= 200
+        assert server.engines[0].refused > 0
+        assert server.total("coredns_forward_max_concurrent_rejects_total") == 170
+        assert upstream.count() == 2
+        async with ForwardingServer(server.corefile, is_compiled=False).serving() as other:
+            reference, _ = await ask(other)
+        assert replies == reference
+
+    run(test, silent, "max_concurrent 2\nread_timeout 60s", before)
+
+
+def test_failures_beyond_what_the_slow_path_can_tell_of_are_answered():
+    async def test(server: ForwardingServer, upstream: Upstream) -> None:
+        sent = [query(f"n{number}.test.") for number in range(200)]
+        replies = await server.ask_all(sent)
+        assert {dns.message.from_wire(reply).rcode() for reply in replies} == {2}
+        assert sorted(reply[:2] for reply in replies) == sorted(message[:2] for message in sent)
+        assert server.engines[0].unanswered == 200 - len(server.slow) > 0
+        assert server.engines[0].waiting == 0
+        assert upstream.count() <= 600
+
+    run(test, silent, "read_timeout 100ms\nmax_fails 0")
+
+
+def test_an_upstream_in_doubt_is_asked_where_there_is_no_other():
+    """One lost datagram must not send everybody the slow path."""
+
+    is_checked = asyncio.Event()
+
+    def deaf_at_first(seen: Seen) -> Sequence[bytes]:
+        if seen.name == ".":
+            is_checked.set()
+        return [] if seen.name in ("lost.test.", ".") else [seen.address()]
+
+    async def test(server: ForwardingServer, upstream: Upstream) -> None:
+        lost = asyncio.ensure_future(server.ask(query("lost.test.")))
+        await is_checked.wait()
+        for number in range(50):
+            (reply,) = await server.ask(query(f"n{number}.test."))
+            assert address_in(reply) == "192.0.2.1"
+        assert server.slow == []
+        await lost
+        assert len(server.slow) == 1
+
+    run(test, deaf_at_first, "read_timeout 300ms\nhealth_check 10ms\nmax_fails 1000")
+
+
+def test_with_all_upstreams_down_one_is_asked_all_the_same():
+    def deaf_to_checks(seen: Seen) -> Sequence[bytes]:
+        return [] if seen.name in ("lost.test.", ".") else [seen.address()]
+
+    async def test(server: ForwardingServer, upstream: Upstream) -> None:
+        await server.ask(query("lost.test."))
+        while not server.total("coredns_forward_healthcheck_broken_total"):
+            (reply,) = await server.ask(query("a.test."))
+            assert address_in(reply) == "192.0.2.1"
+        assert len(server.slow) == 1
+
+    run(test, deaf_to_checks, "read_timeout 50ms\nhealth_check 10ms\nmax_fails 1")
+
+
+def test_with_all_upstreams_down_it_may_fail_at_once():
+    async def test(server: ForwardingServer, upstream: Upstream) -> None:
+        while not server.total("coredns_forward_healthcheck_broken_total"):
+            await server.ask(query("a.test."))
+        replies = await server.ask_all([query(f"n{number}.test.") for number in range(200)])
+        assert {dns.message.from_wire(reply).rcode() for reply in replies} == {2}
+        assert {seen.name for seen in upstream.seen} == {"a.test.", "."}
+        assert server.engines[0].overloaded > 0
+
+    run(test, silent, "read_timeout 30ms\nhealth_check 10ms\nmax_fails 1\nfailfast_all_unhealthy_upstreams")
 
 
 def test_ports_are_fresh_until_there_are_enough():

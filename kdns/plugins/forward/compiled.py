@@ -18,6 +18,7 @@ from typing import NamedTuple, Protocol
 from kdns import log
 from kdns.dns.codes import RRClass
 from kdns.hotpath.forward import Engine, HandedBack
+from kdns.plugins.forward.budget import MAX_PACKETS, TOTAL_SECONDS
 from kdns.plugins.forward.failures import TIMEOUT
 from kdns.plugins.forward.meters import Meters
 from kdns.plugins.forward.options import Options
@@ -47,6 +48,9 @@ class Settings(NamedTuple):
     pool_size: int  # sockets to an upstream
     policy: int
     limit: int  # queries under way in all workers; 0: no limit
+    budget: float  # seconds a question may take
+    max_fails: int  # checks that may fail before an upstream is down; 0: it never is
+    fails_fast: bool  # where all upstreams are down nobody is asked
     hands_back_empty: bool
     hands_back_truncated: bool
     rules: Rules | None  # TTLs in seconds: least and greatest of answers, of denials, and that of SERVFAIL
@@ -57,6 +61,11 @@ class Forwarding(Protocol):
     """A Forwarder as it is seen from here."""
 
     upstreams: Sequence[Upstream]
+
+    @property
+    def max_attempts(self) -> int:
+        """How often a question may be asked, whatever that costs."""
+        ...
 
     def passes(self, rcode: int) -> bool:
         """Whether replies with a code go to the client whoever sent them."""
@@ -71,6 +80,7 @@ class Spent(NamedTuple):
     started: float  # on time.monotonic()'s clock
     over_tcp: bool  # it is to be asked once more, but over TCP: somebody guesses at it, or the answer was cut
     failure: str  # why there was no answer; empty: there was one
+    clients: int  # that ask it
 
 
 @dataclass(slots=True)
@@ -85,6 +95,7 @@ class Compiled:
     hands_back_empty: bool
     engine: Engine = field(init=False)
     _spent: dict[bytes, Spent] = field(default_factory=dict)
+    _told: tuple[int, ...] = (0, 0, 0)
 
     def __post_init__(self) -> None:
         options = self.options
@@ -96,6 +107,9 @@ class Compiled:
                 full_pool(max(1, len(self.forwarder.upstreams))),
                 POLICY_NUMBERS[options.policy],
                 options.max_concurrent,
+                max(TOTAL_SECONDS, options.read_timeout_seconds),
+                options.max_fails,
+                options.fails_fast,
                 self.hands_back_empty,
                 options.prefer_udp,
                 self.rules,
@@ -107,11 +121,13 @@ class Compiled:
     def start(self) -> None:
         """Begin to ask, in the process that does; it has claimed its cell."""
         try:
-            self.engine.start(self.shared.numbers, FIRST_CELL, self.shared.cell)
+            places = (self.meters.max_concurrent_rejects.place(), self.meters.healthcheck_broken.place())
+            self.engine.start(self.shared.numbers, FIRST_CELL, self.shared.cell, *places)
         except (OSError, MemoryError) as error:
             _LOG.warning("everything goes the slow path: %s", error)
             return
         self.engine.on_handed_back = self._on_handed_back
+        self.engine.on_failing = self._on_failing
         self.follow()
         asyncio.get_running_loop().add_reader(self.engine.fileno(), self.engine.receive)
 
@@ -121,13 +137,15 @@ class Compiled:
             return
         unwanted = sum(1 << rcode for rcode in range(MAX_RCODE + 1) if not self.forwarder.passes(rcode))
         upstreams = [(socket_address(upstream.place), *upstream.flags) for upstream in self.forwarder.upstreams]
-        self.engine.set_upstreams(upstreams, unwanted)
+        attempts = min(MAX_PACKETS, self.forwarder.max_attempts)
+        self.engine.set_upstreams(upstreams, unwanted, attempts)
 
     def look_after(self) -> None:
         """Close what is idle, have somebody check who is not well, and forget what nobody asked for again."""
         if not self.engine.is_open:
             return
         self.engine.close_idle()
+        self._tell()
         for upstream in self.forwarder.upstreams:
             if not upstream.is_well:
                 upstream.resume_checks()
@@ -136,8 +154,14 @@ class Compiled:
             del self._spent[key]
 
     def take_spent(self, question: bytes) -> Spent | None:
-        """What a question (name, type, class) has cost already, once."""
-        return self._spent.pop(question[:-4].lower() + question[-4:], None) if self._spent else None
+        """What a question (name, type, class) has cost already; told once to each client that waited for it."""
+        if not self._spent:
+            return None
+        key = question[:-4].lower() + question[-4:]
+        spent = self._spent.pop(key, None)
+        if spent is not None and spent.clients > 1:
+            self._spent[key] = spent._replace(clients=spent.clients - 1)
+        return spent
 
     def close(self) -> None:
         """Ask no more; who waits yet gets nothing."""
@@ -151,19 +175,35 @@ class Compiled:
             for receiver, message, peer, control in question.datagrams:
                 receiver(message, peer, control)
 
+    def _on_failing(self, upstream: int) -> None:
+        self.forwarder.upstreams[upstream].note_failure()
+
     def _note(self, question: HandedBack) -> None:
+        if not question.tries:
+            return
         upstream = self.forwarder.upstreams[question.upstream] if question.upstream >= 0 else None
         failure = ""
         if question.reason in (TIMED_OUT, FAILED, UNSENT) and upstream is not None:
             text = TIMEOUT if question.reason == TIMED_OUT else "read: connection refused"
             failure = f"read udp ->{upstream.address}: {text}"
-            upstream.note_failure()
-        if question.reason == UNSENT:
-            return
         while len(self._spent) >= MAX_SPENT:
             del self._spent[next(iter(self._spent))]
         key = question.name + struct.pack("!HH", question.qtype, RRClass.IN)
-        self._spent[key] = Spent(upstream, 1, question.started, question.reason in (SUSPECT, TRUNCATED), failure)
+        over_tcp = question.reason in (SUSPECT, TRUNCATED)
+        self._spent[key] = Spent(upstream, question.tries, question.began, over_tcp, failure, len(question.datagrams))
+
+    def _tell(self) -> None:
+        """Say what the compiled path has turned down since: too much to tell of each query."""
+        engine = self.engine
+        told = (engine.refused, engine.overloaded, engine.unanswered)
+        refused, overloaded, unanswered = (now - before for now, before in zip(told, self._told, strict=True))
+        self._told = told
+        if refused:
+            _LOG.error("%d more: concurrent queries exceeded maximum %s", refused, self.options.max_concurrent_text)
+        if overloaded:
+            _LOG.error("%d more failed: nobody to ask, or too many under way", overloaded)
+        if unanswered:
+            _LOG.error("%d more failed: no upstream answered", unanswered)
 
     def _places(self, upstream: int, rcode: int) -> Sequence[int]:
         """Where an upstream's queries are counted (rcode -1), or its replies with an rcode."""

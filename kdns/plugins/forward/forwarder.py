@@ -108,6 +108,14 @@ class Forwarder:
         return self._is_last or rcode not in self.next_rcodes
 
     @property
+    def max_attempts(self) -> int:
+        """How often a question may be asked, as far as the Corefile says."""
+        allowed = self._options.max_connect_attempts
+        if allowed is None:
+            return 2 * len(self.upstreams)
+        return allowed or MAX_ATTEMPTS
+
+    @property
     def cuts(self) -> Sequence[bytes]:
         """The zones from which on names are treated in another way."""
         return (self.zone, *self._options.excepted)
@@ -139,7 +147,7 @@ class Forwarder:
         budget = new_budget(options.read_timeout_seconds)
         failure: UpstreamError | None = None
         last_reply: Reply | None = None
-        attempts, begun, over_tcp = self._max_attempts(), 0, False
+        attempts, begun, over_tcp = self.max_attempts, 0, False
         spent = None if self.compiled is None or stream else self.compiled.take_spent(question)
         if spent is not None:
             budget = new_budget(options.read_timeout_seconds, spent.started, spent.packets)
@@ -147,7 +155,7 @@ class Forwarder:
             # Who was asked comes after those who were not, unless it answered and that is to be read here.
             over_tcp = spent.over_tcp
             is_first = over_tcp or not (spent.failure or options.failover_rcodes)
-            begun = int(not is_first)
+            begun = 0 if is_first else spent.packets
             if not spent.failure:
                 attempts = max(attempts, begun + 1)
             candidates = sorted(candidates, key=lambda upstream: (upstream is spent.upstream) != is_first)
@@ -193,12 +201,6 @@ class Forwarder:
         if self._options.fails_fast:
             raise UpstreamError("no healthy proxies")
         return [random.choice(upstreams)]  # noqa: S311 - load is spread
-
-    def _max_attempts(self) -> int:
-        allowed = self._options.max_connect_attempts
-        if allowed is None:
-            return 2 * len(self.upstreams)
-        return allowed or MAX_ATTEMPTS
 
     # Following the files
 
