@@ -12,6 +12,7 @@ import socket
 import ssl
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -59,7 +60,8 @@ class Canary:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._watching.sock is not None:
-            self._watching.sock.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):  # it ended by itself
+                self._watching.sock.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self._watching.close()
         self._asking.close()

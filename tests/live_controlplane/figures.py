@@ -39,7 +39,7 @@ from tests.controlplane.cluster import ADMIN, ControlPlane
 from tests.controlplane.kinds import COLLECTIONS
 from tests.live_controlplane.canary import Canary
 from tests.live_controlplane.filling import CANARY, canary_objects, fill
-from tests.live_controlplane.measured import Measured
+from tests.live_controlplane.measured import WARM_LOOK_SECONDS, Measured
 
 CHANGED_SLICES = 400
 LARGE_RATE = 25.0  # changes a second of the largest Service
@@ -230,7 +230,7 @@ def measure_warm(stage: Stage, coredns: str) -> None:
         starts = []
         for _ in range(WARM_STARTS):
             with stage.serving(arguments=arguments) as server:
-                starts.append(server.wait_known(stage.questions[:1]))
+                starts.append(server.wait_known(stage.questions[:1], WARM_LOOK_SECONDS))
         first = statistics.median(start.first_seconds for start in starts)
         cpu = statistics.median(start.cpu_seconds for start in starts)
         name = f"warm start to first answer, API server {when}, ms (goal 100)"
