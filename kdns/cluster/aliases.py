@@ -71,7 +71,7 @@ def alias_node(owner: bytes, target: bytes, ttl: int, chain: Chain | None) -> No
         if chain.leaves_zone:
             answers.append(Answer(rtype, ttl, (), chain.records, leaves_zone=True))
         elif found := records.answer(chain.end, rtype):
-            answers.append(Answer(rtype, ttl, found.rdatas, chain.records))
+            answers.append(Answer(rtype, ttl, found.all_rdatas, chain.records))
     return Node(owner, tuple(answers))
 
 

@@ -16,9 +16,11 @@ from kdns.cluster.objects import Endpoint, EndpointSlice, Port
 from kdns.cluster.ports import NO_PORTS
 from kdns.cluster.records import AAAA, SRV, A
 from kdns.dns.names import MAX_NAME
-from kdns.dns.rrset import Answer, Node, Record
+from kdns.dns.rrset import Answer, Node, Portion, Record
 
 MAX_CACHED_ENDPOINTS = 10_000  # across all slices; about 0.3 KB each, and two of the largest Services there are
+MIN_LARGE = 256  # endpoints of a Service from which on its answers are put together of portions
+MAX_LARGE = 2  # Services of which it is remembered that no address is there twice; their slices are kept as well
 
 _new = tuple.__new__  # makes a NamedTuple at half the cost: all the cluster's endpoints go through here at once
 
@@ -36,7 +38,7 @@ class SliceRecords:
         if self.ipv6:
             self.ipv4 = tuple([address for address in self.addresses if len(address) == 4])
         self.has_plain_names = False  # all are known to be single labels that can be asked for
-        self._srv: dict[tuple[bytes, tuple[bytes, ...]], tuple[bytes, ...]] = {}
+        self._srv: dict[tuple[bytes, tuple[bytes, ...]], Portion] = {}
         self._glue: dict[tuple[bytes, int], list[Record]] = {}
         self._targets: dict[bytes, list[bytes]] = {}
 
@@ -85,12 +87,18 @@ class SliceRecords:
             self._targets[suffix] = found
         return found
 
-    def srv(self, suffix: bytes, heads: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    @cached_property
+    def portions(self) -> tuple[Portion, Portion]:
+        """The IPv4 and the IPv6 addresses."""
+        return Portion(self.ipv4), Portion(self.ipv6)
+
+    def srv(self, suffix: bytes, heads: tuple[bytes, ...]) -> Portion:
         """The SRV data of each endpoint and port; `heads` are of `srv_heads`."""
         found = self._srv.get((suffix, heads))
         if found is None:
             targets = self.targets(suffix)
-            found = self._srv[suffix, heads] = tuple([head + target for target in targets if target for head in heads])
+            found = Portion(tuple([head + target for target in targets if target for head in heads]))
+            self._srv[suffix, heads] = found
         return found
 
     def glue(self, suffix: bytes, ttl: int) -> list[Record]:
@@ -117,6 +125,27 @@ class SliceEntry:
         self.records: SliceRecords | None = None  # held by the cache
 
 
+class _Large:
+    """A large Service as it was last seen, its addresses each in one place only."""
+
+    def __init__(self) -> None:
+        self._parts: dict[SliceRecords, None] = {}
+        self._addresses: set[bytes] = set()
+
+    def follow(self, slices: Sequence[SliceRecords]) -> bool:
+        """Take in what it is now; whether its addresses are each in one place still. Not to be used any more if not."""
+        now = dict.fromkeys(slices)
+        for part in self._parts.keys() - now.keys():
+            self._addresses.difference_update(part.addresses)
+        for part in now.keys() - self._parts.keys():
+            expected = len(self._addresses) + len(part.addresses)
+            self._addresses.update(part.addresses)
+            if len(self._addresses) != expected:
+                return False
+        self._parts = now
+        return len(now) == len(slices)
+
+
 class SliceCache:
     """Keeps the records of the slices used last, up to a number of endpoints."""
 
@@ -126,6 +155,7 @@ class SliceCache:
         self._max_endpoints = max_endpoints
         self._used: OrderedDict[SliceEntry, None] = OrderedDict()
         self._endpoints = 0
+        self._large: OrderedDict[tuple[str, str], _Large] = OrderedDict()
 
     def records(self, entry: SliceEntry) -> SliceRecords:
         """The records of a slice, kept for the next time."""
@@ -142,6 +172,22 @@ class SliceCache:
     def passing_records(self, entry: SliceEntry) -> SliceRecords:
         """The records of a slice, not to be kept: for who visits all of them."""
         return entry.records or SliceRecords.of(entry.slice, self._imported, self._pod_names)
+
+    def are_distinct(self, namespace: str, name: str, slices: Sequence[SliceRecords]) -> bool:
+        """Whether these, of one Service, are many endpoints and known to have an address each of their own.
+
+        It costs as much as what changed since the last time.
+        """
+        if sum([len(part.endpoints) for part in slices]) < MIN_LARGE:
+            return False
+        key = namespace, name
+        found = self._large.pop(key, None) or _Large()
+        if not found.follow(slices):
+            return False
+        self._large[key] = found
+        if len(self._large) > MAX_LARGE:
+            self._large.popitem(last=False)
+        return True
 
     def forget(self, entry: SliceEntry) -> None:
         """Drop what is kept of a slice, because it changed or went."""
@@ -175,11 +221,6 @@ def endpoint_nodes(
     ]
 
 
-def _share_no_name(slices: Sequence[SliceRecords]) -> bool:
-    labels = [part.labels for part in slices]
-    return sum(map(len, labels)) == len(set().union(*labels))
-
-
 def is_found(name: bytes, labels: int) -> bool:
     """Whether the name of an endpoint can be asked for: of the right number of labels, none of them a port's."""
     if not name or name[1] == 0x5F:
@@ -207,8 +248,8 @@ def _distinct_nodes(part: SliceRecords, suffix: bytes, ttl: int, labels: int) ->
             (
                 owner,
                 (
-                    _new(Answer, (rtype, ttl, (address,), (), (), False)),
-                    _new(Answer, (SRV, ttl, rdatas, (), (record,), False)),
+                    _new(Answer, (rtype, ttl, (address,), (), (), False, ())),
+                    _new(Answer, (SRV, ttl, rdatas, (), (record,), False, ())),
                 ),
                 None,
                 False,

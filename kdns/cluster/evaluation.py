@@ -49,8 +49,13 @@ class Evaluator:
             nodes.append(Node(label + zone.pod, answers))
         return nodes
 
-    def service_nodes(self, namespace: str, name: str, slices: Sequence[SliceRecords], zone: Zone) -> list[Node]:
-        """The nodes of a Service, or of a ServiceImport, its ports' and topology zones' among them."""
+    def service_nodes(
+        self, namespace: str, name: str, slices: Sequence[SliceRecords], zone: Zone, *, is_change: bool = False
+    ) -> list[Node]:
+        """The nodes of a Service, or of a ServiceImport, its ports' and topology zones' among them.
+
+        `is_change`: it has changed, and may again.
+        """
         service = self._visible_service(namespace, name, zone.imported)
         owner = service_suffix(namespace, name, zone)
         if service is None or not owner:
@@ -65,7 +70,8 @@ class Evaluator:
             chain = aliases.follow(owner, target, zone.name, self._ttl, lambda found: self.look_up(found, zone))
             return [aliases.alias_node(owner, target, self._ttl, chain)]
         elif service.type is ServiceType.HEADLESS:
-            nodes = services.headless_nodes(slices, owner, self._ttl, self._random)
+            are_distinct = is_change and self.cache(zone.imported).are_distinct(namespace, name, slices)
+            nodes = services.headless_nodes(slices, owner, self._ttl, self._random, are_distinct=are_distinct)
             if self._view.zonal and not zone.imported:
                 nodes += services.zonal_nodes(slices, owner, self._ttl, self._random)
         else:

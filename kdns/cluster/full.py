@@ -122,7 +122,7 @@ class _FullBuild:
         ttl = self._view.ttl
         named = zip(self._neighbours.names(addresses), part.targets(suffix), strict=True)
         nodes += [
-            _new(Node, (owner, (_new(Answer, (PTR, ttl, (target,), (), (), False)),), None, False))
+            _new(Node, (owner, (_new(Answer, (PTR, ttl, (target,), (), (), False, ())),), None, False))
             for owner, target in named
             if owner and target
         ]

@@ -24,7 +24,7 @@ from kdns.cluster.endpoints import SliceRecords
 from kdns.cluster.objects import Port, Service
 from kdns.cluster.ports import NO_PORTS, PortPlan, port_plan
 from kdns.dns.names import MAX_NAME
-from kdns.dns.rrset import Answer, Node
+from kdns.dns.rrset import Answer, Node, Portion
 
 WILDCARD = b"\x01*"
 ZONE = b"\x05_zone"
@@ -55,8 +55,13 @@ def cluster_ip_nodes(service: Service, owner: bytes, ttl: int, imported: bool) -
     return _planned_nodes(plan, owner, answers)
 
 
-def headless_nodes(slices: Sequence[SliceRecords], owner: bytes, ttl: int, random: Random) -> list[Node]:
-    """The nodes of a Service that answers by its endpoints' addresses; none without an endpoint."""
+def headless_nodes(
+    slices: Sequence[SliceRecords], owner: bytes, ttl: int, random: Random, *, are_distinct: bool = False
+) -> list[Node]:
+    """The nodes of a Service that answers by its endpoints' addresses; none without an endpoint.
+
+    `are_distinct`: no address is there twice, and answers are put together of portions.
+    """
     groups = _group_by_ports(slices)
     if not groups:
         return []
@@ -68,8 +73,9 @@ def headless_nodes(slices: Sequence[SliceRecords], owner: bytes, ttl: int, rando
         chosen = [(ports, slices) for ports, slices in zip(selection, groups.values(), strict=True) if ports]
         taken = tuple([bool(ports) for ports in selection])
         if taken not in addresses:
-            addresses[taken] = _address_answers([part for _, slices in chosen for part in slices], ttl)
-        answers.append(addresses[taken] + _srv_answers(chosen, owner, ttl, random))
+            parts = [part for _, slices in chosen for part in slices]
+            addresses[taken] = _address_portions(parts, ttl) if are_distinct else _address_answers(parts, ttl)
+        answers.append(addresses[taken] + _srv_answers(chosen, owner, ttl, random, are_distinct=are_distinct))
     return _planned_nodes(plan, owner, answers)
 
 
@@ -137,7 +143,19 @@ def _address_answers(slices: Sequence[SliceRecords], ttl: int) -> tuple[Answer, 
     return tuple([Answer(rtype, ttl, found) for rtype, found in ((records.A, ipv4), (records.AAAA, ipv6)) if found])
 
 
-def _srv_answers(groups: Groups, owner: bytes, ttl: int, random: Random) -> tuple[Answer, ...]:
+def _address_portions(slices: Sequence[SliceRecords], ttl: int) -> tuple[Answer, ...]:
+    """The same, for slices that share no address."""
+    answers = []
+    for at, rtype in enumerate((records.A, records.AAAA)):
+        portions = tuple([part.portions[at] for part in slices if part.portions[at].rdatas])
+        if portions:
+            answers.append(Answer(rtype, ttl, (), portions=portions))
+    return tuple(answers)
+
+
+def _srv_answers(
+    groups: Groups, owner: bytes, ttl: int, random: Random, *, are_distinct: bool = False
+) -> tuple[Answer, ...]:
     """The SRV records of the endpoints of slices, for the ports beside them, and the addresses of their targets.
 
     Of more records than a message holds, these are as many as it does, from any one onwards, and no addresses.
@@ -152,7 +170,9 @@ def _srv_answers(groups: Groups, owner: bytes, ttl: int, random: Random) -> tupl
     if expected > most:
         start = random.randrange(len(parts))
         parts = parts[start:] + parts[:start]
-    srv = _distinct((part.srv(owner, heads) for part, heads in parts), most)
+        if are_distinct and all(part.has_plain_names for part, _ in parts):
+            return (Answer(records.SRV, ttl, (), portions=_fitting(parts, owner)),)
+    srv = _distinct((part.srv(owner, heads).rdatas for part, heads in parts), most)
     if not srv:
         return ()
     octets = sum(map(len, srv)) + records.RECORD_OVERHEAD * len(srv)
@@ -163,6 +183,21 @@ def _srv_answers(groups: Groups, owner: bytes, ttl: int, random: Random) -> tupl
     glue = [record for part, _ in parts for record in part.glue(owner, ttl)]
     # Where no record is there twice, no target is.
     return (Answer(records.SRV, ttl, srv, (), tuple(glue if len(srv) == expected else dict.fromkeys(glue))),)
+
+
+def _fitting(parts: Sequence[tuple[SliceRecords, tuple[bytes, ...]]], owner: bytes) -> tuple[Portion, ...]:
+    """As much of the SRV data of slices as a message holds."""
+    portions, room = [], records.MAX_MESSAGE
+    for part, heads in parts:
+        portion = part.srv(owner, heads)
+        octets = portion.octets + records.RECORD_OVERHEAD * len(portion.rdatas)
+        if octets > room:
+            fitting = room * len(portion.rdatas) // octets
+            portions.append(Portion(portion.rdatas[:fitting]))
+            break
+        portions.append(portion)
+        room -= octets
+    return tuple(portions)
 
 
 def _distinct(pieces: Iterable[tuple[bytes, ...]], most: int) -> tuple[bytes, ...]:

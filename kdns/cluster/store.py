@@ -220,7 +220,7 @@ class Store:
             made = []
             expected = {label + suffix for label in labels if endpoints.is_found(label, 2 if key.imported else 1)}
             if change.own:
-                made = self._evaluator.service_nodes(key.namespace, key.name, slices, zone)
+                made = self._evaluator.service_nodes(key.namespace, key.name, slices, zone, is_change=True)
                 expected |= {prefix + suffix for prefix in change.stale}
             if labels:
                 made += self._evaluator.endpoint_nodes(key.namespace, key.name, slices, zone, labels)

@@ -6,7 +6,7 @@ depends on a client.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Record(NamedTuple):
@@ -18,11 +18,22 @@ class Record(NamedTuple):
     rdata: bytes
 
 
+class Portion:
+    """Record data that one version of a large answer after the other has; its rendering is kept here with it."""
+
+    __slots__ = ("octets", "rdatas", "rendered")
+
+    def __init__(self, rdatas: tuple[bytes, ...]) -> None:
+        self.rdatas = rdatas
+        self.octets = sum(map(len, rdatas))
+        self.rendered: dict[tuple[int, int], Any] = {}  # by type and TTL; whoever renders knows what it is
+
+
 class Answer(NamedTuple):
     """What a node answers for one type.
 
-    The answer section is `chain` (CNAMEs, the first owned by the node), then one record per element of `rdatas`,
-    owned by the target of the chain, or by the node where there is no chain.
+    The answer section is `chain` (CNAMEs, the first owned by the node), then one record per element of `rdatas` and of
+    `portions`, owned by the target of the chain, or by the node where there is no chain.
     """
 
     rtype: int
@@ -32,6 +43,13 @@ class Answer(NamedTuple):
     additional: tuple[Record, ...] = ()
     # The chain ends outside the zone: whoever asks must resolve the last CNAME's target elsewhere.
     leaves_zone: bool = False
+    # Data that is all different and brings no additional records; only where `rdatas` and `chain` are empty.
+    portions: tuple[Portion, ...] = ()
+
+    @property
+    def all_rdatas(self) -> tuple[bytes, ...]:
+        """The data of all records but the chain's."""
+        return self.rdatas + tuple([rdata for portion in self.portions for rdata in portion.rdatas])
 
 
 class Node(NamedTuple):

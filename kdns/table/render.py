@@ -15,7 +15,7 @@ from typing import NamedTuple
 from kdns.dns import names
 from kdns.dns.codes import RRType
 from kdns.dns.compression import HEADER_SIZE, MAX_POINTER, MIN_INDEXED, OWNER, write_body
-from kdns.dns.rrset import Answer, Node, Record
+from kdns.dns.rrset import Answer, Node, Portion, Record
 
 # Flags of a blob; the order is that of BlobFlags in hotpath/table.pxd.
 SPELLS_ZONE = 1
@@ -64,7 +64,11 @@ def render_node(node: Node) -> tuple[int, list[Response] | None]:
 
 def render_answer(owner: bytes, answer: Answer) -> Response:
     """The response of `owner` for one type."""
-    rtype, ttl, rdatas, chain, additional, leaves_zone = answer
+    rtype, ttl, rdatas, chain, additional, leaves_zone, portions = answer
+    if portions:
+        if sum([len(portion.rdatas) for portion in portions]) <= MAX_RECORDS:
+            return _render_portions(rtype, ttl, portions)
+        rdatas = answer.all_rdatas
     if len(rdatas) + len(chain) > MAX_RECORDS or len(additional) > MAX_RECORDS:
         rdatas, additional = rdatas[: MAX_RECORDS - len(chain)], additional[:MAX_RECORDS]
     if not chain:
@@ -134,6 +138,29 @@ def _render_addresses(rtype: int, ttl: int, rdatas: tuple[bytes, ...]) -> Respon
     if count == 1:
         return _new(Response, (rtype, 0, 0, 1, 0, 0, head + rdatas[0], None))
     return Response(rtype, 0, len(head) + size, count, 0, 0, head + head.join(rdatas), None)
+
+
+@lru_cache(maxsize=4)  # a Service's own name and its port's answer the same
+def _render_portions(rtype: int, ttl: int, portions: tuple[Portion, ...]) -> Response:
+    """Addresses, or SRV records without additional ones, of which most were rendered before."""
+    found = [portion.rendered.get((rtype, ttl)) or _render_portion(rtype, ttl, portion) for portion in portions]
+    body = b"".join([octets for octets, _ in found])
+    count = sum([len(portion.rdatas) for portion in portions])
+    if rtype != _SRV:
+        record_length = len(body) // count if count > 1 else 0
+        return Response(rtype, 0, record_length, count, 0, 0, body, None)
+    if count < MIN_INDEXED:
+        return Response(rtype, SPELLS_ZONE, 0, count, 0, 0, body, None)
+    lengths = [length for _, lengths in found for length in lengths]
+    offsets = array("I", accumulate(lengths[:-1], initial=0)).tobytes()
+    return Response(rtype, SPELLS_ZONE | INDEXED, 0, count, 0, 0, body, offsets)
+
+
+def _render_portion(rtype: int, ttl: int, portion: Portion) -> tuple[bytes, list[int]]:
+    """The records of a portion, and how long each is; kept with it."""
+    records = [_head(rtype, ttl, len(rdata)) + rdata for rdata in portion.rdatas]
+    portion.rendered[rtype, ttl] = found = b"".join(records), list(map(len, records))
+    return found
 
 
 def _render_services(owner: bytes, ttl: int, rdatas: tuple[bytes, ...], additional: tuple[Record, ...]) -> Response:

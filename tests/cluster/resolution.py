@@ -81,7 +81,7 @@ class RecordServer:
 
     def _answer_lines(self, name: bytes, answer: Answer, qtype: str) -> Counter[str]:
         owner = answer.chain[-1].rdata if answer.chain else name
-        made = [Record(owner, answer.rtype, answer.ttl, rdata) for rdata in answer.rdatas]
+        made = [Record(owner, answer.rtype, answer.ttl, rdata) for rdata in answer.all_rdatas]
         lines = Counter([line_of(record) for record in (*answer.chain, *made)])
         if answer.leaves_zone:
             target = names.to_text(answer.chain[-1].rdata)

@@ -59,6 +59,41 @@ def test_every_endpoint_has_its_turn_in_a_cut_srv_answer() -> None:
     assert len(seen) == 3000
 
 
+def test_a_large_service_put_together_of_portions_answers_the_same() -> None:
+    few = [slice_of(number, range(100)) for number in range(5)]
+    many = [slice_of(number, range(100)) for number in range(50)]
+    for slices in (few, many):
+        whole = headless_nodes(slices, OWNER, TTL, Random(1))
+        parts = headless_nodes(slices, OWNER, TTL, Random(1), are_distinct=True)
+        assert [node.owner for node in parts] == [node.owner for node in whole]
+        for node, other in zip(parts, whole, strict=True):
+            assert [answer.rtype for answer in node.answers or ()] == [answer.rtype for answer in other.answers or ()]
+            for answer, same in zip(node.answers or (), other.answers or (), strict=True):
+                assert answer.additional == same.additional
+                if answer.rtype == records.A or slices is few:
+                    assert answer.all_rdatas == same.rdatas
+    srv = answer_of(parts[0], records.SRV)
+    octets = sum(len(rdata) + records.RECORD_OVERHEAD for rdata in srv.all_rdatas)
+    assert records.MAX_MESSAGE * 0.98 < octets <= records.MAX_MESSAGE
+    assert len(set(srv.all_rdatas)) == len(srv.all_rdatas)
+    assert set(srv.all_rdatas) < {rdata for part in many for rdata in part.srv(OWNER, (srv.all_rdatas[0][:6],)).rdatas}
+
+
+def test_what_is_known_of_a_large_service_follows_it() -> None:
+    cache = SliceCache(imported=False, pod_names=False)
+    slices = [slice_of(number, range(100)) for number in range(4)]
+    assert not cache.are_distinct("ns", "web", slices[:2]), "few are not worth it"
+    assert cache.are_distinct("ns", "web", slices)
+    assert cache.are_distinct("ns", "web", [*slices[:3], slice_of(3, range(1, 100))])
+    assert cache.are_distinct("ns", "web", [*slices[:3], slice_of(3, range(101))])
+    assert not cache.are_distinct("ns", "web", [*slices, slice_of(2, [7])]), "an address is in two slices"
+    assert not cache.are_distinct("ns", "web", [*slices, slice_of(5, [7, 7])]), "an address is there twice"
+    assert not cache.are_distinct("ns", "web", [*slices, slices[0]])
+    assert cache.are_distinct("ns", "web", slices)
+    for number in range(5):
+        assert cache.are_distinct("ns", f"web-{number}", slices)
+
+
 def test_repeated_endpoints_do_not_make_an_srv_answer_too_large() -> None:
     """1,400 candidates would not fit, but they are 700 records, which do."""
     slices = [slice_of(number, range(100)) for number in range(7)] * 2

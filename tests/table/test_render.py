@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from array import array
+from itertools import pairwise
 
 import dns.message
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from kdns.dns import names
 from kdns.dns.codes import RRType
 from kdns.dns.compression import MAX_POINTER, MIN_INDEXED, Body
-from kdns.dns.rrset import Answer, Node, Record
+from kdns.dns.rrset import Answer, Node, Portion, Record
 from kdns.table import render
 from kdns.table.render import Response, render_answer, render_node, render_soa
 from tests.fakes.dns_values import RDATAS, addresses, addresses6, related_names, srv, ttls
@@ -196,3 +197,29 @@ def test_nodes_become_responses():
     )
     assert flags == 0
     assert [response.rtype for response in responses] == [RRType.A, RRType.SRV]
+
+
+@settings(max_examples=examples(200))
+@given(data=st.data(), ttl=ttls, cuts=st.lists(st.integers(0, 40), max_size=6))
+@pytest.mark.parametrize(
+    ("rtype", "values"),
+    [
+        (RRType.A, addresses),
+        (RRType.AAAA, addresses6),
+        (RRType.SRV, st.integers(1, 60).map(lambda size: srv(0, 1, 80, bytes((size,)) + b"x" * size + b"\0"))),
+    ],
+)
+def test_portions_are_rendered_as_the_whole_is(rtype, values, data, ttl, cuts):
+    rdatas = tuple(data.draw(st.lists(values, min_size=1, max_size=40)))
+    bounds = sorted({0, len(rdatas), *(cut for cut in cuts if cut < len(rdatas))})
+    portions = tuple(Portion(rdatas[start:end]) for start, end in pairwise(bounds))
+    owner = names.from_text("web.ns.svc.cluster.local")
+    whole = render_answer(owner, Answer(rtype, ttl, rdatas))
+    for _ in range(2):  # anew, and from what was kept
+        assert render_answer(owner, Answer(rtype, ttl, (), portions=portions)) == whole
+
+
+def test_portions_of_more_records_than_a_count_can_say_are_cut():
+    portion = Portion((b"\x0a\0\0\1",) * 40_000)
+    response = render_answer(names.from_text("web.local"), Answer(RRType.A, 5, (), portions=(portion, portion)))
+    assert response.answers == render.MAX_RECORDS
