@@ -6,6 +6,7 @@ import argparse
 import os
 import platform
 import shutil
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -56,6 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(plugins_text())  # noqa: T201
         return 0
     log.configure()
+    for number in (signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)  # until there is something to reload: it would end the process
     try:
         supervisor = _prepare(options)
     except KdnsError as error:

@@ -179,7 +179,7 @@ def _walk(message: bytes, start: int, answers: int, authorities: int, additional
 def _skip_name(message: bytes, start: int, names: dict[int, int]) -> int:
     """The offset behind the name at `start`. Raises FormatError, or IndexError at the message's end."""
     at, segment, written, after = start, start, 0, 0
-    found: list[tuple[int, int]] = []  # (where a label begins, octets of the name before it)
+    found: list[tuple[int, int]] = []  # (where a label or pointer stands, octets of the name before it)
     while True:
         if after and at in names:
             total = written + names[at]
@@ -194,6 +194,7 @@ def _skip_name(message: bytes, start: int, names: dict[int, int]) -> int:
             if not HEADER_SIZE <= target < segment:
                 raise FormatError(f"a pointer at octet {at} leads to octet {target}, expected one before it")
             after = after or at + 2
+            found.append((at, written))  # pointers to pointers are followed once, however many records have them
             at = segment = target
             continue
         if label > MAX_LABEL:

@@ -7,6 +7,7 @@ says.
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
@@ -30,7 +31,7 @@ SCANNED_BUCKETS = 512  # of the table's index, between two looks at what else th
 Found = tuple[bytes, int, Body | None]  # owner the table knows a name by, flags, body or None for NODATA
 
 
-class TableZones:
+class TableZones(ABC):
     """Answers for zones out of the table, under the number of their view there."""
 
     transparent = False
@@ -157,9 +158,9 @@ class TableZones:
 
     # Transfers
 
+    @abstractmethod
     def _transferred(self, table: Table, zone: bytes) -> Iterator[Record | None]:
         """The records of a zone, as ZoneTransfer has them."""
-        raise NotImplementedError
 
     def _name_servers(self, table: Table, zone: bytes, glue_ttl: int | None) -> Iterator[Record]:
         """The NS records of a zone and the addresses of their targets, with another TTL where one is given."""

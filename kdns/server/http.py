@@ -7,6 +7,7 @@ import gzip
 import os
 import socket
 import ssl
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -94,7 +95,7 @@ def _reason(error: OSError) -> str:
     return reason[0].lower() + reason[1:]
 
 
-class _Endpoint:
+class _Endpoint(ABC):
     """One path on a listening socket, which is closed in the end; any other path is 404, and any method will do."""
 
     PATH = ""
@@ -127,8 +128,9 @@ class _Endpoint:
             return _response(HTTPStatus.NOT_FOUND, "404 page not found\n")
         return self._answer(request)
 
+    @abstractmethod
     def _answer(self, request: web.BaseRequest) -> web.Response:
-        raise NotImplementedError
+        """What is said to a request for the path."""
 
 
 class HealthEndpoint(_Endpoint):

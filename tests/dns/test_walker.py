@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import dns.edns
 import dns.flags
@@ -238,6 +239,29 @@ def test_a_message_made_to_be_slow_is_walked_once() -> None:
     )
     reply = read_reply(message(labels + records, answers=count + 1), ID, QUESTION)
     assert reply.body.answers == count + 1
+
+
+class _Counted(bytes):
+    """Octets that count how often one of them is looked at."""
+
+    looks = 0
+
+    def __getitem__(self, index: Any) -> Any:
+        _Counted.looks += 1
+        return super().__getitem__(index)
+
+
+def test_pointers_to_pointers_are_followed_once() -> None:
+    start = 12 + len(QUESTION) + 12
+    chain = b"\1a\0" + b"".join(
+        (0xC000 | (start if at == 0 else start + 3 + 2 * (at - 1))).to_bytes(2, "big") for at in range(7000)
+    )
+    owner = (0xC000 | (start + 3 + 2 * 6999)).to_bytes(2, "big")
+    count = 3000
+    text = record(b"\xc0\x0c", 16, chain) + record(owner, 1, b"\1\2\3\4") * count
+    reply = read_reply(_Counted(message(text, answers=count + 1)), ID, QUESTION)
+    assert reply.body.answers == count + 1
+    assert _Counted.looks < 100_000
 
 
 names = st.sampled_from(["www.example.test.", "a.test.", "example.test.", "x.y.z.example.test.", "."])

@@ -19,7 +19,7 @@ from kdns.plugins.forward.flights import Abandoned, Flights
 from kdns.plugins.forward.idle import PoolLimits
 from kdns.plugins.forward.lookup import look_up
 from kdns.plugins.forward.meters import Meters, UpstreamMeters
-from kdns.plugins.forward.options import Options, tls_context
+from kdns.plugins.forward.options import Options, check_server_name, tls_context
 from kdns.plugins.forward.policy import POLICIES
 from kdns.plugins.forward.question import render_query
 from kdns.plugins.forward.shared import SharedState
@@ -257,14 +257,16 @@ class Forwarder:
 
     def _make(self, target: Target, count: int) -> Upstream:
         options = self._options
-        tls = None
+        tls, server_name = None, None
         if target.scheme == "tls":
             tls = options.tls = options.tls or tls_context([])
+            server_name = target.server_name or options.tls_servername or target.host
+            check_server_name(server_name)
         transport = Transport(
             force_tcp=options.force_tcp,
             prefer_udp=options.prefer_udp,
             tls=tls,
-            server_name=target.server_name or options.tls_servername or target.host if tls else None,
+            server_name=server_name,
             source=options.source,
             limits=PoolLimits(options.expire_seconds, options.max_age_seconds, options.max_idle_conns),
             udp_sockets=full_pool(count),

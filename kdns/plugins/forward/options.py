@@ -316,3 +316,11 @@ def tls_context(files: list[str]) -> ssl.SSLContext:
         except (OSError, ValueError) as error:
             raise CorefileError(f"could not load TLS cert: {error}") from error
     return context
+
+
+def check_server_name(name: str) -> None:
+    """Raise CorefileError where no TLS server can be called so."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=name)
+    except (ValueError, TypeError) as error:
+        raise CorefileError(f"tls_servername: {name!r} cannot be the name of a server: {error}") from error

@@ -130,6 +130,12 @@ def test_what_is_wrong_with_the_line_is_said(line: str, reason: str) -> None:
     assert refused(line) == f"plugin/forward: {reason}"
 
 
+@pytest.mark.parametrize("name", [".test", "a\x00b", f"{'x' * 64}.test"])
+def test_a_name_no_server_can_have_ends_the_start(name: str) -> None:
+    said = refused(f"forward . tls://10.0.0.1 {{\ntls_servername {name}\n}}")
+    assert said.startswith(f"plugin/forward: tls_servername: {name!r} cannot be the name of a server: ")
+
+
 def test_an_empty_resolv_conf_ends_the_start(tmp_path: Path) -> None:
     (tmp_path / "empty.conf").write_text("search a.test\n")
     assert refused(f"forward . {tmp_path}/empty.conf") == "plugin/forward: no valid upstream addresses found"
