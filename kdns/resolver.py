@@ -11,11 +11,12 @@ import traceback
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from functools import partial, reduce
+from functools import partial
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from kdns import corefile, log
+from kdns.blocks import Block
 from kdns.corefile import Dispenser, ServerBlock, ServerKey
 from kdns.corefile.complaints import one_line
 from kdns.dns import names
@@ -26,20 +27,8 @@ from kdns.dns.reply import OWN_UDP_PAYLOAD, Reply, refusal, render, render_heade
 from kdns.errors import CorefileError, Dropped, ServeError
 from kdns.plugins import ORDER, SETUPS
 from kdns.plugins.metering import UnservedQueries
-from kdns.plugins.plugin import (
-    MISS,
-    REFUSE,
-    REWRITE,
-    BlockSettings,
-    Forwarding,
-    Handler,
-    NameRewrite,
-    Plugin,
-    Request,
-    Route,
-    Setup,
-    Surroundings,
-)
+from kdns.plugins.plugin import BlockSettings, Handler, Plugin, Request, Route, Setup, Surroundings
+from kdns.routes import compiled_routes
 
 # Directives that do not change what a name's answer is: a block may gain or lose them and keep its cache.
 WITHOUT_ANSWERS = frozenset({
@@ -48,19 +37,7 @@ WITHOUT_ANSWERS = frozenset({
 })  # fmt: skip
 # Directives that CoreDNS has as no step of a chain, whatever they are here.
 NOT_IN_CHAIN = {"bind", "debug", "health", "multisocket", "on", "pprof", "ready", "reload", "root", "timeouts", "tls"}
-# Directives for whose blocks the compiled path forwards nothing: they time what the plugins behind them take.
-UNFORWARDED = frozenset({"cancel"})
-MAX_PAYLOAD = 65_535  # octets over UDP that a client can ask for
 MAX_DEPTH = 8  # questions one query may cause inside the server: ExternalNames that lead to ExternalNames
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A server block: its chain, outermost plugin first, and the handler that runs it."""
-
-    plugins: tuple[tuple[str, Plugin], ...]
-    handler: Handler | None  # None: no directive of it serves, every name is refused
-    settings: BlockSettings = field(default_factory=BlockSettings)
 
 
 @dataclass(slots=True)
@@ -107,95 +84,7 @@ class Listener:
 
     def routes(self) -> list[Route]:
         """What the compiled path needs to know, most specific suffix first."""
-        routes: dict[bytes, Route] = {}
-        for zone, block in self.zones.items():
-            routes[zone] = Route(zone, REFUSE if block.handler is None else MISS)
-            for cut in _table_routes(block):
-                if names.longest_zone(cut.suffix, tuple(self.zones)) == zone:
-                    routes[cut.suffix] = cut
-                elif (
-                    cut.action != REWRITE and names.is_below(zone, cut.suffix) and _is_deepest(cut.suffix, zone, block)
-                ):
-                    routes[zone] = cut._replace(suffix=zone)
-        for zone, block in self.zones.items():
-            self._add_cache(routes, zone, block)
-        for zone, block in self.zones.items():
-            self._add_forwarding(routes, zone, block)
-        slowed = (
-            route._replace(action=MISS, cache=None, forwarding=None) if route.is_slow else route
-            for route in routes.values()
-        )
-        metered = (route._replace(meter=self._meter_of(route.suffix)) for route in slowed)
-        return sorted(metered, key=lambda route: len(route.suffix), reverse=True)
-
-    def _add_cache(self, routes: dict[bytes, Route], zone: bytes, block: Block) -> None:
-        """Let the routes of a zone lead to its answer cache, if only transparent plugins stand before that."""
-        cache, adapt, touched = _before(block, "cache")
-        if cache is None:
-            return
-        zones, policy = cache.zones, cache.policy(self.label)
-        for suffix in touched:
-            if names.longest_zone(suffix, tuple(self.zones)) == zone:
-                routes.setdefault(suffix, Route(suffix, MISS))
-        for inner in zones:
-            if inner not in routes and names.longest_zone(inner, tuple(self.zones)) == zone:
-                outer = names.longest_zone(inner, tuple(routes))
-                assert outer is not None
-                routes[inner] = routes[outer]._replace(suffix=inner)
-        for suffix, route in routes.items():
-            if names.longest_zone(suffix, tuple(self.zones)) != zone or names.longest_zone(suffix, zones) is None:
-                continue
-            if names.longest_zone(suffix, touched) is not None:
-                continue
-            if route.action == MISS:
-                route = adapt(route)
-            else:
-                route = routes[suffix] = route._replace(cache_counters=policy.counters[:3])
-                if not route.nxdomain_is_miss:
-                    continue
-            routes[suffix] = route if route.computes else route._replace(cache=policy)
-
-    def _add_forwarding(self, routes: dict[bytes, Route], zone: bytes, block: Block) -> None:
-        """Let the routes of a zone lead to `forward`, where the compiled path can do all that the chain does before."""
-        plugins = dict(block.plugins)
-        forward, adapt, touched = _before(block, "forward")
-        cache = plugins.get("cache")
-        if forward is None or not UNFORWARDED.isdisjoint(plugins):
-            return
-        rules = None if cache is None else cache.rules()  # type: ignore[attr-defined]
-        if cache is not None and rules is None:
-            return
-        tables = [route.suffix for plugin in plugins.values() if hasattr(plugin, "routes") for route in plugin.routes()]
-        disabled = () if cache is None else cache.cuts  # type: ignore[attr-defined]
-        others = (*touched, *tables, *disabled)
-        for inner in (*forward.cuts, *others):
-            outer = names.longest_zone(inner, tuple(routes))
-            if (
-                inner not in routes
-                and outer is not None
-                and routes[outer].action == MISS
-                and names.longest_zone(inner, tuple(self.zones)) == zone
-            ):
-                routes[inner] = routes[outer]._replace(suffix=inner)
-        for suffix, route in routes.items():
-            if names.longest_zone(suffix, tuple(self.zones)) != zone or names.longest_zone(suffix, others) is not None:
-                continue
-            made = adapt(route)
-            if made.action != MISS or made.is_slow or made.computes or made.additional_is_miss or made.error_is_miss:
-                continue
-            if (engine := forward.engine_of(suffix, rules)) is not None:
-                limit = block.settings.udp_limit
-                payload = limit if "bufsize" in plugins else MAX_PAYLOAD
-                routes[suffix] = route._replace(
-                    forwarding=Forwarding(engine, limit, payload, made.rotates, made.detours)
-                )  # fmt: skip
-
-    def _meter_of(self, suffix: bytes) -> int:
-        """What counts the queries below a suffix; see Route."""
-        zone = names.longest_zone(suffix, tuple(self.zones))
-        assert zone is not None
-        meters = [meter for _, plugin in self.zones[zone].plugins if (meter := getattr(plugin, "meter_of", None))]
-        return meters[0](self.label, zone) if meters else 0
+        return compiled_routes(self.zones, self.label)
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,87 +300,3 @@ def _raised_in(block: Block, error: Exception) -> str:
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     found = [names_of[id(frame.f_locals.get("self"))] for frame in frames if id(frame.f_locals.get("self")) in names_of]
     return found[-1] if found else ""
-
-
-def _table_routes(block: Block) -> list[Route]:
-    """The routes of the block's table plugins, as far as only transparent plugins, or such, stand before them.
-
-    Of two of them the first decides all names of its zones.
-    """
-    routes: list[Route] = []
-    for name, plugin in block.plugins:
-        if (table_routes := getattr(plugin, "routes", None)) is not None:
-            found, adapt, touched = _before(block, name)
-            taken = tuple(route.suffix for route in routes)
-            free = [route for route in table_routes() if names.longest_zone(route.suffix, taken) is None]
-            if found is not None:
-                # What stands before `rewrite` sees the client's name, what stands behind it the other one.
-                adapted = [adapt(route) for route in free]
-                rewritten = [adapt(route) for route in _rewritten(block, name, adapted, taken)]
-                routes += _without([*adapted, *rewritten], touched)
-    return routes
-
-
-def _rewritten(block: Block, directive: str, table: Sequence[Route], taken: tuple[bytes, ...]) -> list[Route]:
-    """The routes of names that become names of a table plugin, and of no other plugin, where that is simple."""
-    made: list[Route] = []
-    others = list(taken)
-    rewriting: Sequence[NameRewrite] = ()
-    for name, plugin in block.plugins:
-        if name == directive:
-            break
-        if (rewrites := getattr(plugin, "rewrites", None)) is not None:
-            rewriting = rewrites()
-        elif (touches := getattr(plugin, "touches", None)) is not None:
-            others += touches() or ()
-    suffixes = tuple(route.suffix for route in table)
-    for rewrite in rewriting:
-        zone = names.longest_zone(rewrite.becomes, suffixes)
-        below = () if rewrite.is_exact else (*suffixes, *others)
-        if zone is None or names.longest_zone(rewrite.becomes, tuple(others)) is not None:
-            continue
-        if any(suffix != zone and names.is_below(suffix, rewrite.becomes) for suffix in below):
-            continue  # names below what the suffix becomes are treated in different ways
-        inner = next(route for route in table if route.suffix == zone)
-        made.append(inner._replace(suffix=rewrite.suffix, action=REWRITE, rewrite=rewrite))
-    return made
-
-
-def _without(routes: Sequence[Route], touched: tuple[bytes, ...]) -> list[Route]:
-    """Routes with the names below some suffixes left to the slow path, but for those that are rewritten there."""
-    rewritten = {route.suffix: route for route in routes if route.action == REWRITE}
-    suffixes = tuple(route.suffix for route in routes)
-    left = [route for route in routes if names.longest_zone(route.suffix, touched) is None]
-    cut = {suffix for suffix in touched if names.longest_zone(suffix, suffixes) is not None}
-    cut |= {suffix for suffix in suffixes if names.longest_zone(suffix, touched) is not None}
-    return left + [rewritten.get(suffix) or Route(suffix, MISS) for suffix in sorted(cut)]
-
-
-def _before(block: Block, directive: str) -> tuple[Any, Callable[[Route], Route], tuple[bytes, ...]]:
-    """The plugin of a directive, or None where one before it is in the way; what those make of its routes; the
-    suffixes of the names that one of those may treat in ways of its own."""
-    adapts: list[Callable[[Route], Route]] = []
-    touched: list[bytes] = []
-    rotates = False
-
-    def adapt(route: Route) -> Route:
-        return reduce(lambda made, change: change(made), adapts, route._replace(rotates=rotates))
-
-    for name, plugin in block.plugins:
-        if name == directive:
-            return plugin, adapt, tuple(touched)
-        if not plugin.transparent and getattr(plugin, "routes", None) is None:
-            touches = getattr(plugin, "touches", None)
-            suffixes = None if touches is None else touches()
-            if suffixes is None:
-                break
-            touched += suffixes
-        rotates = rotates or name == "loadbalance"
-        if (adapt_route := getattr(plugin, "adapt_route", None)) is not None:
-            adapts.append(adapt_route)
-    return None, adapt, ()
-
-
-def _is_deepest(suffix: bytes, zone: bytes, block: Block) -> bool:
-    """Whether `suffix` is the longest of the block's table suffixes that hold `zone`."""
-    return names.longest_zone(zone, tuple(route.suffix for route in _table_routes(block))) == suffix
