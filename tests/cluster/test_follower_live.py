@@ -73,6 +73,7 @@ async def test_server_that_restarts_without_its_past_is_listed_and_its_ghosts_go
             async with plane.api() as api:
                 await api.apply(SHOP, service("web"), service("ghost"))
             await watched.wait_held(Kind.SERVICE, "ghost", "kubernetes", "web")
+            await watched.wait_for(lambda: watched.times_synced == 1, "all is listed")
             batches = len(watched.batches)
             plane.restart()  # in this thread: whatever follows runs only when it is up again
             async with plane.api() as api:
