@@ -15,6 +15,7 @@ from kdns.errors import CorefileError, FormatError
 MAX_UPSTREAMS = 15  # of one directive, as CoreDNS
 MAX_RESOLV_CONF = 1 << 20  # octets; a file that is larger is none
 
+ASKED_SCHEMES = ("dns", "tls", "https")
 _SCHEMES = ("dns", "tls", "https", "https3", "grpc", "quic", "unix")
 
 Lookup = Callable[[str], Sequence[str]]  # a host name to its addresses
@@ -71,15 +72,20 @@ def parse_entry(text: str) -> Entry:
     scheme, mark, rest = text.partition("://")
     if not mark or scheme not in _SCHEMES:
         scheme, rest = "dns", text
+    if scheme == "https" and "/" in rest:
+        raise CorefileError(
+            f"paths are not allowed in HTTPS upstream addresses (the /dns-query path is used by default): {text}"
+        )
     host, port, server_name = _split(rest, DEFAULT_PORTS[scheme])
-    address = _as_address(host if scheme == "tls" else _with_scope(host, server_name))
+    is_named = scheme in ("tls", "https")
+    address = _as_address(host if is_named else _with_scope(host, server_name))
     if address is not None:
-        return Target(address, port, scheme, server_name if scheme == "tls" else "")
+        return Target(address, port, scheme, server_name if is_named else "")
     path = Path(rest)
     if path.is_file():
         return ResolvConf(path)
     is_name = "/" not in host and not host.startswith(".") and _is_name(host)
-    if scheme not in ("dns", "tls") or not is_name:
+    if scheme not in ASKED_SCHEMES or not is_name:
         raise CorefileError(f'not an IP address, file, or valid domain: "{text}"')
     return HostName(host, port, scheme, server_name)
 
@@ -93,7 +99,7 @@ def expand(entries: Iterable[Entry], lookup: Lookup) -> list[Target]:
     if not found:
         raise CorefileError("no valid upstream addresses found")
     for target in found.values():
-        if target.scheme not in ("dns", "tls"):
+        if target.scheme not in ASKED_SCHEMES:
             raise CorefileError(f"'{target.scheme}' is not supported as a destination protocol in forward: {target}")
     if len(found) > MAX_UPSTREAMS:
         raise CorefileError(f"more than {MAX_UPSTREAMS} TOs configured: {len(found)}")

@@ -257,16 +257,20 @@ class Forwarder:
 
     def _make(self, target: Target, count: int) -> Upstream:
         options = self._options
-        tls, server_name = None, None
-        if target.scheme == "tls":
-            tls = options.tls = options.tls or tls_context([])
+        tls, server_name, doh_method = None, None, ""
+        if target.scheme != "dns":
             server_name = target.server_name or options.tls_servername or target.host
             check_server_name(server_name)
+        if target.scheme == "tls":
+            tls = options.tls = options.tls or tls_context([])
+        elif target.scheme == "https":
+            tls, doh_method = tls_context(options.tls_files), options.doh_method  # its own: HTTP offers protocols
         transport = Transport(
             force_tcp=options.force_tcp,
             prefer_udp=options.prefer_udp,
             tls=tls,
             server_name=server_name,
+            doh_method=doh_method,
             source=options.source,
             limits=PoolLimits(options.expire_seconds, options.max_age_seconds, options.max_idle_conns),
             udp_sockets=full_pool(count),

@@ -54,6 +54,8 @@ class Options:
     tls_servername: str = ""
     source: str | None = None
     resolvers: list[str] = field(default_factory=list)
+    doh_method: str = "POST"
+    tls_files: list[str] = field(default_factory=list)
 
 
 def parse_options(directive: Dispenser, folder: str) -> Options:
@@ -70,6 +72,9 @@ def parse_options(directive: Dispenser, folder: str) -> Options:
         if parse is None:
             raise directive.unknown_property(_PARSERS)
         parse(directive, options, folder)
+    if 0 < options.max_age_seconds < options.expire_seconds:
+        age, expire = format_duration(options.max_age_seconds), format_duration(options.expire_seconds)
+        raise CorefileError(f"max_age ({age}) must not be less than expire ({expire})")
     return options
 
 
@@ -252,7 +257,7 @@ def _parse_tls(directive: Dispenser, options: Options, folder: str) -> None:
     if len(arguments) > 3:
         raise directive.arg_error()
     files = [str(Path(folder, argument)) for argument in arguments]
-    options.tls = tls_context(files)
+    options.tls, options.tls_files = tls_context(files), files
 
 
 def _parse_tls_servername(directive: Dispenser, options: Options, folder: str) -> None:
@@ -271,10 +276,11 @@ def _parse_resolver(directive: Dispenser, options: Options, folder: str) -> None
 
 
 def _parse_doh_method(directive: Dispenser, options: Options, folder: str) -> None:
-    """Checked and of no effect: it is about upstreams over HTTPS."""
-    method = _one(directive).upper()
-    if method not in ("GET", "POST"):
-        raise CorefileError(f"unsupported doh_method '{directive.val}'")
+    if not directive.next_arg():
+        raise directive.arg_error()
+    if directive.val not in ("POST", "GET"):
+        raise CorefileError("doh_method must be either POST or GET")
+    options.doh_method = directive.val
 
 
 _PARSERS: dict[str, Callable[[Dispenser, Options, str], None]] = {

@@ -11,7 +11,7 @@ import asyncio
 import ssl
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kdns import log
 from kdns.dns.codes import RRClass, RRType
@@ -26,6 +26,9 @@ from kdns.plugins.forward.meters import UpstreamMeters
 from kdns.plugins.forward.shared import UpstreamState
 from kdns.plugins.forward.tcp import Stale, TcpPool
 from kdns.plugins.forward.udp import NearMisses, UdpPool
+
+if TYPE_CHECKING:
+    from kdns.plugins.forward.https import HttpsPool
 
 CHECK_TIMEOUT = 1.0  # seconds a health check may take, as CoreDNS's
 MIN_CHECK_SECONDS = 0.01  # between two checks, also where the Corefile says 0
@@ -55,6 +58,7 @@ class Transport:
     source: str | None = None
     limits: PoolLimits = field(default_factory=PoolLimits)
     udp_sockets: int = 1024
+    doh_method: str = ""  # of queries over HTTPS; empty: they go another way
 
 
 class Upstream:
@@ -82,6 +86,19 @@ class Upstream:
         self._tcp = TcpPool(
             address, transport.source, transport.limits, deadlines, transport.tls, transport.server_name, on_near_miss
         )
+        self._https: HttpsPool | None = None
+        if transport.doh_method:
+            from kdns.plugins.forward.https import HttpsPool  # few need it, and loading it takes a tenth of a second
+
+            assert transport.tls is not None
+            self._https = HttpsPool(
+                self.address,
+                transport.doh_method,
+                transport.tls,
+                transport.server_name or address[0],
+                transport.source,
+                transport.limits,
+            )
         self._checking: asyncio.Task[None] | None = None
         self._is_closed = False
 
@@ -100,7 +117,9 @@ class Upstream:
         self.meters.note_request()
         started = time.monotonic()
         over_tcp = over_tcp or transport.force_tcp or (stream and not transport.prefer_udp)
-        if transport.tls is not None or over_tcp:
+        if self._https is not None:
+            reply = await self._https.exchange(message, question, budget.spend_packet())
+        elif transport.tls is not None or over_tcp:
             reply = await self._ask_stream(message, question, budget)
         else:
             try:
@@ -185,6 +204,8 @@ class Upstream:
         """Close connections that have been idle for too long."""
         self._udp.close_expired()
         self._tcp.close_expired()
+        if self._https is not None:
+            self._https.close_expired()
 
     def close(self) -> None:
         """Check no more, and keep no connections; what is under way may fail yet."""
@@ -193,6 +214,8 @@ class Upstream:
             self._checking.cancel()
         self._udp.close()
         self._tcp.close()
+        if self._https is not None:
+            self._https.close()
 
     def _start_checks(self) -> None:
         if not self._is_closed and (self._checking is None or self._checking.done()):
@@ -215,7 +238,9 @@ class Upstream:
         message = bytes((self._check.recursion_desired, 0, 0, 1, 0, 0, 0, 0, 0, 0)) + question
         deadline = time.monotonic() + CHECK_TIMEOUT
         try:
-            if self._transport.tls is not None or self._transport.force_tcp:
+            if self._https is not None:
+                await self._https.exchange(message, b"", deadline, is_check=True)
+            elif self._transport.tls is not None or self._transport.force_tcp:
                 try:
                     await self._tcp.exchange(message, b"", deadline)
                 except Stale:

@@ -44,6 +44,8 @@ def unknown(name: str) -> Sequence[str]:
         ("tls://[2620:fe::fe%dns.quad9.net]:853", Target("2620:fe::fe", 853, "tls", "dns.quad9.net")),
         ("tls://2620:fe::fe%dns.quad9.net", Target("2620:fe::fe", 853, "tls", "dns.quad9.net")),
         ("https://1.1.1.1", Target("1.1.1.1", 443, "https")),
+        ("https://9.9.9.9%dns.quad9.net:8443", Target("9.9.9.9", 8443, "https", "dns.quad9.net")),
+        ("https://dns.google", HostName("dns.google", 443, "https", "")),
         ("resolver.corp.test", HostName("resolver.corp.test", 53, "dns", "")),
         ("resolver.corp.test:5300", HostName("resolver.corp.test", 5300, "dns", "")),
         ("tls://dns.google", HostName("dns.google", 853, "tls", "")),
@@ -66,7 +68,12 @@ def test_a_file_is_a_file_before_it_is_a_host_name(tmp_path: Path, monkeypatch: 
         ("/no/such/file", 'not an IP address, file, or valid domain: "/no/such/file"'),
         ("./resolv.conf", 'not an IP address, file, or valid domain: "./resolv.conf"'),
         ("a..b", 'not an IP address, file, or valid domain: "a..b"'),
-        ("https://dns.google", 'not an IP address, file, or valid domain: "https://dns.google"'),
+        ("quic://dns.google", 'not an IP address, file, or valid domain: "quic://dns.google"'),
+        (
+            "https://1.1.1.1/dns-query",
+            "paths are not allowed in HTTPS upstream addresses (the /dns-query path is used by default): "
+            "https://1.1.1.1/dns-query",
+        ),
         ("10.0.0.1:99999", "address 99999: invalid port"),
         ("10.0.0.1:0", "address 0: invalid port"),
         ("[::1]:dns", "address dns: invalid port"),
@@ -104,7 +111,7 @@ def test_host_names_become_all_their_addresses() -> None:
     [
         ([], "no valid upstream addresses found"),
         (["grpc://10.0.0.1"], "'grpc' is not supported as a destination protocol in forward: grpc://10.0.0.1:443"),
-        (["https://[::1]"], "'https' is not supported as a destination protocol in forward: https://[::1]:443"),
+        (["quic://[::1]"], "'quic' is not supported as a destination protocol in forward: quic://[::1]:853"),
         ([f"10.0.0.{n}" for n in range(16)], "more than 15 TOs configured: 16"),
     ],
 )

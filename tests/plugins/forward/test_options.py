@@ -46,7 +46,7 @@ def test_every_option_is_read() -> None:
         "health_check 3s no_rec domain Probe.test", "max_connect_attempts 4", "expire 1m", "max_age 1h",
         "max_idle_conns 5", "read_timeout 300ms", "max_concurrent 1000", "next nxdomain SERVFAIL", "next REFUSED",
         "next_on_nodata", "failover SERVFAIL badcookie", "failfast_all_unhealthy_upstreams", "tls_servername dns.test",
-        "source_address 192.0.2.9", "resolver 10.0.0.53 10.0.0.54:5300", "doh_method get",
+        "source_address 192.0.2.9", "resolver 10.0.0.53 10.0.0.54:5300", "doh_method GET",
     )  # fmt: skip
     assert found.excepted == tuple(names.from_text(text) for text in ("a.test", "10.in-addr.arpa", "b.test"))
     assert (found.policy, found.force_tcp, found.prefer_udp, found.max_fails) == ("sequential", True, True, 7)
@@ -102,7 +102,8 @@ def test_arguments_too_few_or_too_many_are_said(line: str, last: str) -> None:
         ("failover NOERROR", "NoError cannot be used in failover"),
         ("failover x", "x is not a valid rcode"),
         ("source_address eth0", "source_address: invalid IP address: eth0"),
-        ("doh_method put", "unsupported doh_method 'put'"),
+        ("doh_method get", "doh_method must be either POST or GET"),
+        ("max_age 5s", "max_age (5s) must not be less than expire (10s)"),
         ("max_requests 5", "Corefile:3 - Error during parsing: unknown property 'max_requests'"),
     ],
 )  # fmt: skip
