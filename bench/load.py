@@ -96,6 +96,7 @@ def sender_command(
         *("-c", clients, "-T", "1", "-q", outstanding, "-W"),
         *(["-e"] if load.sender is Sender.EDNS else []),
         *(["-m", "tcp"] if load.sender is Sender.TCP else []),
+        *(["-n", "1"] if load.per_second else []),  # a question asked twice would be another load's
     ]
 
 

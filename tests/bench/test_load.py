@@ -74,6 +74,7 @@ def test_commands_of_the_senders(tmp_path):
     assert command("hits")[-7:] == ["-c", "2", "-T", "1", "-q", "50", "-W"]
     assert command("edns")[-1] == "-e"
     assert command("tcp")[-2:] == ["-m", "tcp"]
+    assert command("forwarded")[-2:] == ["-n", "1"], "nothing is asked twice"
     assert command("tcp")[command("tcp").index("-c") + 1] == "10"
     assert "--questions" in command("hits-raw")
     assert "--questions" not in command("formerr")
