@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from bench.results import BASE
 
 README = Path(__file__).parent / "README.md"
 FIGURES = "figures"  # the folder of the plots, beside the page
+_PATH = re.compile(r"(?<!\S)(?:/[\w.-]+)+/")  # folders of the machine: nobody else's matter
 BEGIN = "<!-- figures: written by `python -m bench readme` -->"
 END = "<!-- end of the figures -->"
 
@@ -88,9 +90,23 @@ def _figures(document: Document, folder: Path) -> Iterator[str]:
         yield ""
     yield from _scenarios(document.get("scenarios", {}), folder)
     if document["excluded"]:
-        yield "Left out: " + "; ".join(
-            f"{what} ({reason.splitlines()[0]})" for what, reason in document["excluded"].items()
-        )
+        yield from _left_out(document["excluded"])
+
+
+def _left_out(excluded: dict[str, str]) -> Iterator[str]:
+    """Which figures there are not, and why; latencies the load could not measure in one line a server."""
+    yield "### Left out"
+    yield ""
+    latencies: dict[str, list[str]] = {}
+    for what, reason in excluded.items():
+        peer, mark, load = what.partition(" in latencies of ")
+        if mark:
+            latencies.setdefault(peer, []).append(load.replace(" at ", " "))
+        else:
+            yield f"- {what}: {_PATH.sub('', reason.splitlines()[0])}"
+    for peer, loads in latencies.items():
+        yield f"- latencies of {peer}, where the load would have measured its own waits: {', '.join(loads)}"
+    yield ""
 
 
 def _scenarios(scenarios: Document, folder: Path) -> Iterator[str]:

@@ -9,6 +9,12 @@ from bench.results import Results
 from tests.bench.test_load import SAMPLE
 from tests.bench.test_outcome import outcome
 
+LEFT_OUT = {
+    "nsd": "not installed\nsee above",
+    "bind in tcp": "/home/me/bin/named: ended",
+    "knot in latencies of hits at 50 %": "the load's core was 113% busy",
+    "knot in latencies of mix at 90 %": "the load's limit",
+}
 PLOTS = ("churn", "cores", "costs", "latencies", "sizes")
 
 
@@ -21,7 +27,7 @@ def _plots(monkeypatch):
 
 @pytest.fixture
 def kept(tmp_path):
-    results = Results({"rounds": 1, "seconds": 4}, {"knot": "knotd 3.2"}, excluded={"nsd": "not installed\nsee above"})
+    results = Results({"rounds": 1, "seconds": 4}, {"knot": "knotd 3.2"}, excluded=dict(LEFT_OUT))
     results.add("hits", "knot", SAMPLE)
     results.add("hits", "kdns", replace(SAMPLE, cost_us=2.0, user_us=0.5))
     results.starts = {"kdns": {"wall_seconds": 1.0, "cpu_seconds": 0.5, "pss_kib": 2048}}
@@ -49,7 +55,9 @@ def test_figures_stand_between_the_markers_and_the_rest_stays(kept, tmp_path):
     assert text.endswith(f"{END}\nafter\n")
     assert "old figures" not in text
     assert "| `hits` | 4.00 (1.00) | 2.00 (0.50) | 0.50 |" in text
-    assert "Left out: nsd (not installed)" in text
+    assert "- nsd: not installed\n" in text
+    assert "- bind in tcp: named: ended\n" in text, "nothing of this machine"
+    assert "- latencies of knot, where the load would have measured its own waits: hits 50 %, mix 90 %" in text
     assert {path.name for path in written} == {"README.md", "costs.svg", "churn.svg", "sizes.svg", "cores.svg"}
 
 
