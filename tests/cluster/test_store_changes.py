@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from unittest.mock import patch
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kdns.cluster import endpoints as cached
 from kdns.cluster.objects import (
     NO_PORT,
     Endpoint,
@@ -171,7 +174,11 @@ def in_order(nodes: Iterable[Node]) -> dict[bytes, Node]:
         if answers is not None:
             answers = tuple(
                 sorted(
-                    answer._replace(rdatas=tuple(sorted(answer.rdatas)), additional=tuple(sorted(answer.additional)))
+                    answer._replace(
+                        rdatas=tuple(sorted(answer.all_rdatas)),
+                        additional=tuple(sorted(answer.additional)),
+                        portions=(),
+                    )
                     for answer in answers
                 )
             )
@@ -182,9 +189,16 @@ def in_order(nodes: Iterable[Node]) -> dict[bytes, Node]:
 BOTH_NAMESPACES = [Event(Kind.NAMESPACE, "", name, Namespace(name), {"app": "red"}) for name in NAMESPACES]
 
 
+@pytest.mark.parametrize("min_large", [cached.MIN_LARGE, 1])
 @settings(max_examples=100, deadline=None)
 @given(st.sampled_from(VIEWS), st.lists(st.lists(events(), min_size=1, max_size=4), max_size=8))
-def test_changes_add_up_to_a_full_build(view: View, batches: list[list[Event]]) -> None:
+def test_changes_add_up_to_a_full_build(min_large: int, view: View, batches: list[list[Event]]) -> None:
+    """Whatever counts as a large Service."""
+    with patch.object(cached, "MIN_LARGE", min_large):
+        _changes_add_up(view, batches)
+
+
+def _changes_add_up(view: View, batches: list[list[Event]]) -> None:
     store = Store(view, lambda: 1.0)
     table: dict[bytes, Node] = {}
     last: dict[tuple[Kind, str, str], Event] = {}
