@@ -10,21 +10,11 @@ from contextlib import asynccontextmanager
 import pytest
 
 from kdns.plugins.forward import https
-from tests.fakes.apiserver.certificates import Certificate, make_authority, make_server_certificate
+from tests.fakes.apiserver.certificates import Certificate
 from tests.fakes.context import until
 from tests.fakes.https_upstream import Answer, HttpReply, HttpSeen, HttpsServer, addressed
 from tests.fakes.upstream import Upstream
 from tests.plugins.forward.forwarding import Forwarding, Stopwatch, addresses, forwarding
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    return make_authority(tmp_path_factory.mktemp("ca"))
-
-
-@pytest.fixture(scope="module")
-def certificate(authority: Certificate, tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    return make_server_certificate(tmp_path_factory.mktemp("server"), authority)
 
 
 @asynccontextmanager

@@ -14,9 +14,7 @@ import pytest
 
 from tests.fakes.apiserver.certificates import (
     Certificate,
-    make_authority,
     make_client_certificate,
-    make_server_certificate,
 )
 from tests.fakes.context import until
 from tests.fakes.upstream import Seen, Upstream
@@ -133,7 +131,7 @@ async def test_kept_connections_that_fail_count_as_packets() -> None:
 async def test_max_age_ends_connections_that_are_never_idle_for_long() -> None:
     async with (
         Upstream() as upstream,
-        forwarding(f"forward . 127.0.0.1:{upstream.port} {{", "max_age 30ms", "}") as forward,
+        forwarding(f"forward . 127.0.0.1:{upstream.port} {{", "expire 20ms", "max_age 30ms", "}") as forward,
     ):
         watch = Stopwatch()
         while watch.seconds < 0.1:
@@ -252,25 +250,15 @@ async def test_what_comes_unasked_ends_the_connection() -> None:
 # TLS
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    return make_authority(tmp_path_factory.mktemp("ca"))
-
-
-@pytest.fixture(scope="module")
-def server(authority: Certificate, tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    return make_server_certificate(tmp_path_factory.mktemp("server"), authority)
-
-
-def context_of(server: Certificate) -> ssl.SSLContext:
+def context_of(certificate: Certificate) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(server.certificate, server.key)
+    context.load_cert_chain(certificate.certificate, certificate.key)
     return context
 
 
-async def test_tls_upstreams_prove_who_they_are(authority: Certificate, server: Certificate) -> None:
+async def test_tls_upstreams_prove_who_they_are(authority: Certificate, certificate: Certificate) -> None:
     asked_for: list[str | None] = []
-    context = context_of(server)
+    context = context_of(certificate)
     context.sni_callback = lambda opened, name, context: asked_for.append(name)
     async with Upstream(tls=context) as upstream:
         for name in ("tls_servername localhost", "max_fails 2"):
@@ -286,9 +274,9 @@ async def test_tls_upstreams_prove_who_they_are(authority: Certificate, server: 
     assert upstream.connections == 2
 
 
-async def test_the_server_name_may_stand_with_the_address(authority: Certificate, server: Certificate) -> None:
+async def test_the_server_name_may_stand_with_the_address(authority: Certificate, certificate: Certificate) -> None:
     async with (
-        Upstream(tls=context_of(server)) as upstream,
+        Upstream(tls=context_of(certificate)) as upstream,
         forwarding(
             f"forward . tls://127.0.0.1%localhost:{upstream.port} {{", f"tls {authority.certificate}", "}"
         ) as good,
@@ -302,17 +290,17 @@ async def test_the_server_name_may_stand_with_the_address(authority: Certificate
         assert "other.test" in text
 
 
-async def test_an_authority_that_is_not_known_is_not_believed(server: Certificate) -> None:
+async def test_an_authority_that_is_not_known_is_not_believed(certificate: Certificate) -> None:
     async with (
-        Upstream(tls=context_of(server)) as upstream,
+        Upstream(tls=context_of(certificate)) as upstream,
         forwarding(f"forward . tls://127.0.0.1:{upstream.port}") as forward,
     ):
         assert (await forward.failure()).startswith("2 tls: failed to verify certificate: x509: ")
 
 
-async def test_clients_prove_who_they_are(authority: Certificate, server: Certificate, tmp_path: Path) -> None:
+async def test_clients_prove_who_they_are(authority: Certificate, certificate: Certificate, tmp_path: Path) -> None:
     client = make_client_certificate(tmp_path, authority, "kdns")
-    context = context_of(server)
+    context = context_of(certificate)
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_verify_locations(authority.certificate)
     files = f"{client.certificate} {client.key} {authority.certificate}"
