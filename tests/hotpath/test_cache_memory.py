@@ -7,6 +7,7 @@ import random
 import signal
 import struct
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -293,3 +294,26 @@ def test_the_clock_goes_forward_only():
     before = memory.now()
     assert abs(before - time.monotonic() * 1000) < 1_000
     assert memory.now() >= before
+
+
+@pytest.mark.skipif("libasan" in os.environ.get("LD_PRELOAD", ""), reason="a sanitizer keeps what is freed")
+def test_many_entries_cost_little_memory_and_no_pause():
+    """1.2 times an answer's octets on the wire and 64 more for each, and never 10 ms at a time."""
+    keys = [name(number) for number in range(300_000)]
+    memory = make(size=96 << 20)
+    before, slowest = _resident(), 0
+    for key in keys:
+        began = time.process_time_ns()
+        put(memory, key)
+        slowest = max(slowest, time.process_time_ns() - began)
+    grown = _resident() - before
+    assert sum(answer(memory, key) is not None for key in keys[::100]) >= 0.99 * len(keys) / 100
+    wire = 12 + len(keys[0]) + 4 + len(RECORD)
+    assert grown <= (1.2 * wire + 64) * len(keys)
+    assert slowest < 10_000_000
+
+
+def _resident() -> int:
+    """Octets of memory this process occupies."""
+    (line,) = [line for line in Path("/proc/self/smaps_rollup").read_text().splitlines() if line.startswith("Rss:")]
+    return 1024 * int(line.split()[1])
