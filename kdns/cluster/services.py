@@ -171,7 +171,8 @@ def _srv_answers(
         start = random.randrange(len(parts))
         parts = parts[start:] + parts[:start]
         if are_distinct and all(part.has_plain_names for part, _ in parts):
-            return (Answer(records.SRV, ttl, (), portions=_fitting(parts, owner)),)
+            portions = _fitting(parts, owner)
+            return (Answer(records.SRV, ttl, (), portions=portions),) if portions else ()
     srv = _distinct((part.srv(owner, heads).rdatas for part, heads in parts), most)
     if not srv:
         return ()
@@ -190,6 +191,8 @@ def _fitting(parts: Sequence[tuple[SliceRecords, tuple[bytes, ...]]], owner: byt
     portions, room = [], records.MAX_MESSAGE
     for part, heads in parts:
         portion = part.srv(owner, heads)
+        if not portion.rdatas:
+            continue
         octets = portion.octets + records.RECORD_OVERHEAD * len(portion.rdatas)
         if octets > room:
             fitting = room * len(portion.rdatas) // octets

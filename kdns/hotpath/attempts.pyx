@@ -14,7 +14,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from kdns.hotpath.questions cimport MAX_ASKED, Asked, Questions, Waiter
+from kdns.hotpath.questions cimport MAX_ASKED, MAX_TRIES, Asked, Questions, Waiter
 from kdns.hotpath.upstream_io cimport KDNS_ASKED_BATCH, kdns_io_arm, kdns_io_ask, kdns_io_clock, kdns_io_set_question
 from kdns.hotpath.upstreams cimport Upstream
 from kdns.hotpath.wire cimport HEADER_SIZE, put_u16
@@ -33,8 +33,7 @@ class HandedBack(NamedTuple):
     """A question that goes the slow path after all, and the datagrams that ask it."""
 
     reason: int
-    upstream: int               # in the order of set_upstreams
-    tries: int                  # times it was sent
+    upstreams: list             # that it was sent to, in the order of set_upstreams; -1: one that is asked no more
     began: float                # on time.monotonic()'s clock
     name: bytes                 # lower case
     qtype: int
@@ -103,7 +102,7 @@ cdef class Attempts(Questions):
                 ))
                 waiter = client.next
             handed.append(HandedBack(
-                one.reason, self.upstream_at(one.upstream), one.tries, one.began * NANOSECONDS,
+                one.reason, [self.upstream_at(one.tried[tried]) for tried in range(one.tries)], one.began * NANOSECONDS,
                 PyBytes_FromStringAndSize(<char*> one.name, one.name_length), one.qtype, made,
             ))
             self.release(number)
@@ -233,10 +232,10 @@ cdef class Attempts(Questions):
         self.failing[one.upstream] = True
         self.has_failing = True
         if (
-            reason != REASON_UNSENT and one.tries < self.attempts
+            reason != REASON_UNSENT and one.tries < min(self.attempts, MAX_TRIES)
             and kdns_io_clock() + self.timeout <= one.began + self.budget
         ):
-            upstream = self.choose(one.upstream)
+            upstream = self.choose(one.tried, one.tries)
             if upstream >= 0:
                 self.unsend(number)
                 one.upstream = <uint8_t> upstream

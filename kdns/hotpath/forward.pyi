@@ -9,8 +9,7 @@ _Receiver: TypeAlias = Callable[[bytes, bytes, bytes], None]
 
 class HandedBack(NamedTuple):
     reason: int
-    upstream: int
-    tries: int
+    upstreams: list[int]
     began: float
     name: bytes
     qtype: int

@@ -168,7 +168,7 @@ cdef class Engine(Attempts):
         key = self.key_of(&query, variant ^ route.cache.store)
         number = self.find(key, route, variant, &query)
         if number == 0:
-            upstream = self.choose(-1)
+            upstream = self.choose(NULL, 0)
             if upstream < 0 and self.order_count == 0:
                 return False
         if self.free_waiter_count == 0 or (
@@ -180,6 +180,8 @@ cdef class Engine(Attempts):
         if rcode:
             if self.may_leave(1):
                 return False
+            if number == 0 and upstream < 0 and self.fails_fast:
+                self.count(self.broken)
             self.turn_down(
                 rcode, route, client, packet, length, peer, peer_length, control, control_length, now, &query
             )

@@ -11,6 +11,7 @@ cdef enum:
     MAX_QUERY = 512             # octets of a client's datagram; longer ones are unusual
     MAX_CONTROL = 64            # octets of a reply's control data
     BUCKETS = 8192              # of each hash table; a power of two
+    MAX_TRIES = 3               # times a question is sent (kdns/plugins/forward/budget.py)
     SPARE_WAITERS = 64          # of clients that are answered at once; as many as a batch has replies
 
 cdef struct Waiter:
@@ -50,6 +51,7 @@ cdef struct Asked:
     uint16_t name_length
     uint8_t upstream
     uint8_t tries               # times it was sent
+    uint8_t tried[MAX_TRIES]    # to these upstreams
     uint8_t reason              # why it was handed back
     uint8_t is_sent
     uint8_t dnssec_ok

@@ -153,7 +153,9 @@ cdef class Questions(Upstreams):
         one.socket, one.started, one.is_sent = socket, now, True
         if one.tries == 0:
             one.began = now
-        one.tries += 1
+        if one.tries < MAX_TRIES:
+            one.tried[one.tries] = one.upstream
+            one.tries += 1
         one.next_id = self.by_id[bucket]
         self.by_id[bucket] = number + 1
         one.older, one.newer = self.newest, 0

@@ -83,8 +83,9 @@ cdef class Upstreams:
     cdef int upstream_at(self, uint8_t upstream)
     cdef void learn(self, uint8_t upstream, int rcode) noexcept with gil
     cdef int rank(self, uint8_t upstream) noexcept nogil
-    cdef int choose(self, int avoided) noexcept nogil
-    cdef int choose_of(self, int rank, int avoided, uint32_t policy) noexcept nogil
+    cdef int choose(self, const uint8_t* tried, unsigned int tries) noexcept nogil
+    cdef int choose_of(self, int rank, const uint8_t* tried, unsigned int tries, uint32_t policy) noexcept nogil
+    cdef bint fits(self, uint8_t upstream, int rank, const uint8_t* tried, unsigned int tries) noexcept nogil
     cdef void count(self, uint32_t place) noexcept nogil
     cdef bint enter(self) noexcept nogil
     cdef int pick(self, uint8_t upstream, bint* is_new) noexcept nogil

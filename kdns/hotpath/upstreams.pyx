@@ -178,26 +178,27 @@ cdef class Upstreams:
             return RANK_WELL
         return RANK_DOWN if 0 < self.max_fails < self.shared[one.trouble] - 1 else RANK_DOUBTED
 
-    cdef int choose(self, int avoided) noexcept nogil:
-        """An upstream to ask: one that is well if there is any, else one in doubt, `avoided` only where it is the last.
+    cdef int choose(self, const uint8_t* tried, unsigned int tries) noexcept nogil:
+        """An upstream to ask: one that is well if there is any, else one in doubt; those tried only where no other is.
 
         With all of them down it is more likely that the checks fail than that nobody is left: then any. -1: nobody.
         """
-        cdef int chosen = self.choose_of(RANK_WELL, avoided, self.policy)
+        cdef int chosen = self.choose_of(RANK_WELL, tried, tries, self.policy)
         if chosen < 0:
-            chosen = self.choose_of(RANK_DOUBTED, avoided, self.policy)
-        if chosen < 0 and avoided >= 0 and self.rank(<uint8_t> avoided) <= RANK_DOUBTED:
-            chosen = avoided
-        if chosen < 0 and self.order_count:
-            self.count(self.broken)
-            chosen = -1 if self.fails_fast else self.choose_of(RANK_DOWN, -1, POLICY_RANDOM)
+            chosen = self.choose_of(RANK_DOUBTED, tried, tries, self.policy)
+        if chosen < 0 and tries:
+            chosen = self.choose(tried, 0)
+        elif chosen < 0 and not self.fails_fast:
+            chosen = self.choose_of(RANK_DOWN, tried, 0, POLICY_RANDOM)
+            if chosen >= 0:
+                self.count(self.broken)
         return chosen
 
-    cdef int choose_of(self, int rank, int avoided, uint32_t policy) noexcept nogil:
-        """One of a rank, as a policy says; -1: there is none."""
+    cdef int choose_of(self, int rank, const uint8_t* tried, unsigned int tries, uint32_t policy) noexcept nogil:
+        """One of a rank that was not tried, as a policy says; -1: there is none."""
         cdef uint32_t step, start = 0, fitting = 0
         for step in range(self.order_count):
-            fitting += self.order[step] != avoided and self.rank(self.order[step]) == rank
+            fitting += self.fits(self.order[step], rank, tried, tries)
         if fitting == 0:
             return -1
         if policy == POLICY_ROUND_ROBIN and self.order_count > 1:
@@ -205,13 +206,18 @@ cdef class Upstreams:
             self.shared[SHARED_COUNTER] = (self.shared[SHARED_COUNTER] + 1) & <int64_t> 0xFFFFFFFFU
         fitting = <uint32_t> ((self.draw() >> 32) * fitting >> 32) if policy == POLICY_RANDOM else 0
         for step in range(start, start + self.order_count):
-            if self.order[step % self.order_count] != avoided and (
-                self.rank(self.order[step % self.order_count]) == rank
-            ):
+            if self.fits(self.order[step % self.order_count], rank, tried, tries):
                 if fitting == 0:
                     return self.order[step % self.order_count]
                 fitting -= 1
         return -1           # another process has found out more since they were counted
+
+    cdef bint fits(self, uint8_t upstream, int rank, const uint8_t* tried, unsigned int tries) noexcept nogil:
+        cdef unsigned int at
+        for at in range(tries):
+            if tried[at] == upstream:
+                return False
+        return self.rank(upstream) == rank
 
     cdef void count(self, uint32_t place) noexcept nogil:
         """Add one to a counter of the registry's row, if it is known."""

@@ -187,6 +187,39 @@ def test_another_upstream_answers_for_a_silent_one():
     run(test, silent)
 
 
+def test_whoever_was_not_asked_comes_first():
+    """Also where nobody remembers who failed."""
+
+    async def test(server: ForwardingServer, upstream: Upstream) -> None:
+        async with Upstream(silent) as second, Upstream() as third:
+            block = (
+                f".:53 {{\nforward . 127.0.0.1:{upstream.port} 127.0.0.1:{second.port} 127.0.0.1:{third.port} {{\n"
+                "policy sequential\nmax_fails 0\nread_timeout 100ms\n}\n}\n"
+            )
+            async with ForwardingServer(block).serving() as three:
+                for number in range(30):  # more than the slow path would get
+                    (reply,) = await three.ask(query(f"n{number}.test."))
+                    assert address_in(reply) == "192.0.2.1"
+                assert (upstream.count(), second.count(), third.count()) == (30, 30, 30)
+                assert three.slow == []
+
+    run(test, silent)
+
+
+def test_what_was_spent_counts_for_those_who_waited_only():
+    def answer(seen: Seen) -> Sequence[bytes]:
+        return [seen.reply(f"{seen.name} 60 IN A 192.0.2.1", tc=seen.transport == UDP).to_wire()]
+
+    async def test(server: ForwardingServer, upstream: Upstream) -> None:
+        replies = await server.ask_all([query(), query(), query()])
+        assert [address_in(reply) for reply in replies] == ["192.0.2.1"] * 3
+        assert server.engines[0].waiting == 0
+        compiled = server.engines[0].on_handed_back.__self__  # type: ignore[union-attr]
+        assert compiled.take_spent(query()[12:]) is None
+
+    run(test, answer, "prefer_udp")
+
+
 def test_the_last_of_upstreams_that_refuse_counts():
     def refusing(rcode: int) -> Answer:
         return lambda seen: [seen.reply(rcode=rcode).to_wire()]

@@ -75,7 +75,7 @@ class Forwarding(Protocol):
 class Spent(NamedTuple):
     """What a question has cost when it comes to the slow path."""
 
-    upstream: Upstream | None  # who was asked; None: it is gone
+    upstreams: tuple[Upstream, ...]  # who was asked, but for those that are gone
     packets: int
     started: float  # on time.monotonic()'s clock
     over_tcp: bool  # it is to be asked once more, but over TCP: somebody guesses at it, or the answer was cut
@@ -137,7 +137,9 @@ class Compiled:
             return
         unwanted = sum(1 << rcode for rcode in range(MAX_RCODE + 1) if not self.forwarder.passes(rcode))
         upstreams = [(socket_address(upstream.place), *upstream.flags) for upstream in self.forwarder.upstreams]
-        attempts = min(MAX_PACKETS, self.forwarder.max_attempts)
+        # The slow path needs a packet for what it must ask again, if not everything is to be asked here.
+        most = MAX_PACKETS - 1 if self.options.max_fails else MAX_PACKETS
+        attempts = min(most, self.forwarder.max_attempts)
         self.engine.set_upstreams(upstreams, unwanted, attempts)
 
     def look_after(self) -> None:
@@ -157,11 +159,18 @@ class Compiled:
         """What a question (name, type, class) has cost already; told once to each client that waited for it."""
         if not self._spent:
             return None
-        key = question[:-4].lower() + question[-4:]
+        key = _spent_key(question)
         spent = self._spent.pop(key, None)
-        if spent is not None and spent.clients > 1:
+        if spent is None or time.monotonic() >= spent.started + max(TOTAL_SECONDS, self.options.read_timeout_seconds):
+            return None
+        if spent.clients > 1:
             self._spent[key] = spent._replace(clients=spent.clients - 1)
         return spent
+
+    def forget_spent(self, question: bytes) -> None:
+        """The question is answered: whoever asks it from now on has a budget of his own."""
+        if self._spent:
+            self._spent.pop(_spent_key(question), None)
 
     def close(self) -> None:
         """Ask no more; who waits yet gets nothing."""
@@ -179,18 +188,20 @@ class Compiled:
         self.forwarder.upstreams[upstream].note_failure()
 
     def _note(self, question: HandedBack) -> None:
-        if not question.tries:
+        if not question.upstreams:
             return
-        upstream = self.forwarder.upstreams[question.upstream] if question.upstream >= 0 else None
+        known = self.forwarder.upstreams
+        upstreams = tuple([known[index] for index in question.upstreams if index >= 0])
         failure = ""
-        if question.reason in (TIMED_OUT, FAILED, UNSENT) and upstream is not None:
+        if question.reason in (TIMED_OUT, FAILED, UNSENT) and upstreams:
             text = TIMEOUT if question.reason == TIMED_OUT else "read: connection refused"
-            failure = f"read udp ->{upstream.address}: {text}"
+            failure = f"read udp ->{upstreams[-1].address}: {text}"
         while len(self._spent) >= MAX_SPENT:
             del self._spent[next(iter(self._spent))]
         key = question.name + struct.pack("!HH", question.qtype, RRClass.IN)
         over_tcp = question.reason in (SUSPECT, TRUNCATED)
-        self._spent[key] = Spent(upstream, question.tries, question.began, over_tcp, failure, len(question.datagrams))
+        packets, clients = len(question.upstreams), len(question.datagrams)
+        self._spent[key] = Spent(upstreams, packets, question.began, over_tcp, failure, clients)
 
     def _tell(self) -> None:
         """Say what the compiled path has turned down since: too much to tell of each query."""
@@ -209,6 +220,10 @@ class Compiled:
         """Where an upstream's queries are counted (rcode -1), or its replies with an rcode."""
         meters = self.forwarder.upstreams[upstream].meters
         return meters.query_places() if rcode < 0 else meters.reply_places(rcode)
+
+
+def _spent_key(question: bytes) -> bytes:
+    return question[:-4].lower() + question[-4:]
 
 
 def socket_address(address: Sequence[object]) -> bytes:

@@ -138,6 +138,8 @@ class Forwarder:
             self._flights.fail(key, error)
             raise
         self._flights.land(key, reply)
+        if self.compiled is not None and not stream:
+            self.compiled.forget_spent(query.head[HEADER_SIZE:])
         return reply
 
     async def _ask(self, message: bytes, question: bytes, stream: bool) -> Reply:
@@ -158,7 +160,8 @@ class Forwarder:
             begun = 0 if is_first else spent.packets
             if not spent.failure:
                 attempts = max(attempts, begun + 1)
-            candidates = sorted(candidates, key=lambda upstream: (upstream is spent.upstream) != is_first)
+            asked = spent.upstreams[-1:] if is_first else spent.upstreams
+            candidates = sorted(candidates, key=lambda upstream: (upstream in asked) != is_first)
         for attempt in range(begun, attempts):
             if budget.is_spent:
                 break

@@ -51,6 +51,7 @@ class HttpsPool:
     source: str | None
     limits: PoolLimits
     _session: _Session | None = None
+    _is_closed: bool = False
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def exchange(self, message: bytes, question: bytes, deadline: float, *, is_check: bool = False) -> Reply:
@@ -60,7 +61,7 @@ class HttpsPool:
         """
         method = "POST" if is_check else self.method
         # Not cancelled when it is late: the library would lose the socket of a connection that is being made.
-        fetching = asyncio.get_running_loop().create_task(self._fetch(method, _ID + message))
+        fetching = asyncio.get_running_loop().create_task(self._fetch(method, _ID + message, deadline))
         self._tasks.add(fetching)
         fetching.add_done_callback(self._forget)
         await asyncio.wait((fetching,), timeout=max(0.0, deadline - time.monotonic()))
@@ -76,10 +77,14 @@ class HttpsPool:
         """Open connections anew once they are too old."""
         session = self._session
         if session is not None and 0 < self.limits.max_age_seconds < time.monotonic() - session.opened:
-            self.close()
+            self._leave()
 
     def close(self) -> None:
-        """Use the connections no more; what is under way is finished."""
+        """Ask no more; what is under way is finished."""
+        self._is_closed = True
+        self._leave()
+
+    def _leave(self) -> None:
         session, self._session = self._session, None
         if session is not None:
             session.is_left = True
@@ -96,12 +101,14 @@ class HttpsPool:
         if not task.cancelled():
             task.exception()  # who waits for it is told; nobody may wait any more
 
-    async def _fetch(self, method: str, query: bytes) -> bytes:
+    async def _fetch(self, method: str, query: bytes, deadline: float) -> bytes:
+        if self._is_closed:
+            raise self._error(method, "closed")
         if self._session is None:
             self._session = _Session(self._make_client(), time.monotonic())
         session = self._session
         url = f"https://{self.remote_text}{PATH}"
-        headers = {"Accept": MEDIA_TYPE, "Content-Type": MEDIA_TYPE}
+        headers = {"Accept": MEDIA_TYPE, "Content-Type": MEDIA_TYPE, "Accept-Encoding": "identity"}
         content: bytes | None = query
         if method == "GET":
             url += "?dns=" + base64.urlsafe_b64encode(query).rstrip(b"=").decode("ascii")
@@ -118,12 +125,16 @@ class HttpsPool:
                 if found.partition(";")[0].strip().lower() != MEDIA_TYPE:
                     raise self._error(method, f"media type {found[:64]!r}, expected {MEDIA_TYPE}")
                 octets = b""
-                async for piece in response.aiter_bytes():
+                async for piece in response.aiter_raw():
                     octets += piece
+                    if time.monotonic() > deadline:
+                        raise self._error(method, TIMEOUT)
                     if len(octets) > MAX_REPLY:
                         raise self._error(method, f"more than {MAX_REPLY} octets")
                 return octets
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except UpstreamError:
+            raise
+        except Exception as error:  # what TLS says while reading comes as it is
             raise self._error(method, _cause(error)) from error
         finally:
             session.queries -= 1
@@ -146,7 +157,8 @@ class HttpsPool:
 
 def _cause(error: BaseException) -> str:
     """What the network said, behind what libraries make of it."""
-    text, found = str(error) or type(error).__name__, error.__cause__ or error.__context__
+    found: BaseException | None
+    text, found = str(error) or type(error).__name__, error
     while found is not None:
         if isinstance(found, OSError):
             text = reason(found, "connect")

@@ -74,6 +74,20 @@ async def test_an_upstream_must_be_who_it_is_said_to_be(authority: Certificate, 
         assert server.seen == []
 
 
+async def test_what_tls_says_while_reading_is_an_upstreams_failure(
+    authority: Certificate, certificate: Certificate
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate.certificate, certificate.key)
+    context.load_verify_locations(authority.certificate)
+    context.verify_mode = ssl.CERT_REQUIRED  # with TLS 1.3 a client hears that it has none when it reads
+    async with Upstream(on_stream=HttpsServer().serve, tls=context) as upstream:
+        lines = (f"forward . https://127.0.0.1:{upstream.port} {{", f"tls {authority.certificate}", "}")
+        async with forwarding(*lines) as forward:
+            assert (await forward.failure()).startswith('2 Post "https://127.0.0.1:')
+        await until(lambda: len(asyncio.all_tasks()) == 1, "everything is closed")
+
+
 def _forged(seen: HttpSeen) -> HttpReply:
     return HttpReply(seen.query.address().replace(b"\1a\4test", b"\1b\4test"))
 
