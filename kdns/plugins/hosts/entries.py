@@ -97,7 +97,7 @@ def _parse_address(word: bytes) -> bytes | None:
         if ":" not in text:
             return socket.inet_pton(socket.AF_INET, text)
         address = socket.inet_pton(socket.AF_INET6, text)
-    except OSError:
+    except (OSError, ValueError):  # a NUL is no part of an address
         return None
     return address[12:] if address.startswith(bytes(10) + b"\xff\xff") else address
 

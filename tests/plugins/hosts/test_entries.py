@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kdns.dns import names
@@ -101,6 +101,8 @@ def test_more_than_a_message_can_hold_is_counted_and_not_kept():
     assert len(names_of(found, "0.0.0.0")) == MAX_NAMES
 
 
+@example(b"\0\t\0")
+@example(b"10.0.0.1\0 a\n::\0 b")
 @given(st.binary())
 def test_any_file_can_be_read(octets: bytes):
     HostEntries().add(octets.split(b"\n"))
