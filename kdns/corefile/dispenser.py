@@ -100,6 +100,13 @@ class Dispenser:
             arguments.append(self.val)
         return arguments
 
+    def optional_arg(self) -> str | None:
+        """The one argument that may follow; None where there is none. Raises CorefileError where there are more."""
+        arguments = self.remaining_args()
+        if len(arguments) > 1:
+            raise self.arg_error()
+        return arguments[0] if arguments else None
+
     # The current token
 
     @property

@@ -19,12 +19,13 @@ from kdns.hotpath.answer cimport OUTCOME_DROP_UNSENT, Responder, Route
 from kdns.hotpath.attempts cimport REASON_REPLIED, REASON_SUSPECT, REASON_TRUNCATED
 from kdns.hotpath.cache cimport AnswerCache
 from kdns.hotpath.cached cimport Taken, copy_sections
+from kdns.hotpath.datagrams cimport kdns_send_batch
 from kdns.hotpath.detours cimport is_detour
 from kdns.hotpath.meter cimport WRITER_FORWARD, WRITER_SERVER, Seen
 from kdns.hotpath.questions cimport BUCKETS, MAX_CONTROL, MAX_QUERY, MAX_WAITING, Asked, Waiter
 from kdns.hotpath.upstream_io cimport (
     KDNS_ASKED_BATCH, KDNS_EVENTS, KDNS_TIMER, kdns_io_clock, kdns_io_event, kdns_io_is_v6, kdns_io_length,
-    kdns_io_rang, kdns_io_read, kdns_io_reply, kdns_io_set_reply, kdns_io_wait,
+    kdns_io_rang, kdns_io_read, kdns_io_set_reply, kdns_io_wait,
 )
 from kdns.hotpath.upstreams cimport MAX_PEER, RCODES, Socket
 from kdns.hotpath.verdict cimport Question, Verdict, judge, keep
@@ -421,7 +422,9 @@ cdef class Engine(Attempts):
 
     cdef void send_replies(self) noexcept nogil:
         if self.replies:
-            self.unsent[self.replies_to][0] += kdns_io_reply(self.client_fds[self.replies_to], self.io, self.replies)
+            self.unsent[self.replies_to][0] += kdns_send_batch(
+                self.client_fds[self.replies_to], self.io.out, self.replies
+            )
             self.replies = 0
 
 

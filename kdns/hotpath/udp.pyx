@@ -14,6 +14,7 @@ from kdns.hotpath.answer cimport (
     OUTCOME_DROP_SERVICE_PORT, OUTCOME_DROP_UNSENT, OUTCOME_FORMERR, OUTCOME_FORWARDED, OUTCOME_MISS, OUTCOME_NOTIMP,
     Outcome, Responder, Route,
 )
+from kdns.hotpath.datagrams cimport kdns_send_batch, mmsghdr, msghdr
 from kdns.hotpath.forward cimport Engine
 from kdns.hotpath.upstream_io cimport kdns_io_clock
 
@@ -28,7 +29,6 @@ cdef extern from *:
     #endif
     #include <errno.h>
     #include <netinet/in.h>
-    #include <poll.h>
     #include <string.h>
     #include <sys/socket.h>
 
@@ -36,7 +36,6 @@ cdef extern from *:
     #define KDNS_DATAGRAM 2048        /* octets of a query; larger ones arrive cut and are format errors */
     #define KDNS_REPLY 1280           /* octets; replies over UDP have at most 1232 */
     #define KDNS_CONTROL 64           /* octets for one in_pktinfo or in6_pktinfo with its header */
-    #define KDNS_SEND_WAIT_MS 10      /* a full send buffer is waited for this long, then the batch is dropped */
 
     typedef struct {
         struct mmsghdr in[KDNS_BATCH];
@@ -112,29 +111,6 @@ cdef extern from *:
         out->msg_flags = 0;
     }
 
-    /* Send the first `count` replies; how many could not be sent. */
-    static int kdns_send(int fd, kdns_batch *batch, int count) {
-        int at = 0, unsent = 0, waited = 0;
-        while (at < count) {
-            int sent = sendmmsg(fd, batch->out + at, count - at, MSG_DONTWAIT);
-            if (sent > 0) {
-                at += sent;
-                continue;
-            }
-            if (sent < 0 && errno == EINTR)
-                continue;
-            if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS)) {
-                struct pollfd writable = { fd, POLLOUT, 0 };
-                if (waited++ || poll(&writable, 1, KDNS_SEND_WAIT_MS) <= 0)
-                    return unsent + count - at;
-                continue;
-            }
-            at++;               /* this peer cannot be reached; the others may */
-            unsent++;
-        }
-        return unsent;
-    }
-
     static int kdns_send_one(int fd, const void *peer, size_t peer_length, const void *control, size_t control_length,
                              const void *reply, size_t length) {
         struct iovec vector = { (void *) reply, length };
@@ -149,17 +125,9 @@ cdef extern from *:
         return sendmsg(fd, &header, MSG_DONTWAIT) >= 0;
     }
     """
-    struct msghdr:
-        void* msg_name
-        unsigned int msg_namelen
-        void* msg_control
-        size_t msg_controllen
-        int msg_flags
-    struct mmsghdr:
-        msghdr msg_hdr
-        unsigned int msg_len
     ctypedef struct kdns_batch:
         mmsghdr* in_ "in"
+        mmsghdr* out
         uint8_t** control
         uint16_t* missed
         uint8_t** datagram
@@ -172,7 +140,6 @@ cdef extern from *:
     unsigned int kdns_peer_port(const kdns_batch* batch, int i) noexcept nogil
     bint kdns_peer_is_v6(const kdns_batch* batch, int i) noexcept nogil
     void kdns_set_reply(kdns_batch* batch, int slot, int i, size_t length) noexcept nogil
-    int kdns_send(int fd, kdns_batch* batch, int count) noexcept nogil
     size_t kdns_reply_control(msghdr* header) noexcept nogil
     int kdns_send_one(
         int fd, const void* peer, size_t peer_length, const void* control, size_t control_length,
@@ -280,7 +247,7 @@ cdef class UdpSocket:
                 missed[0] += 1
         responder.leave()
         if replies:
-            responder.counters[<int> OUTCOME_DROP_UNSENT] += kdns_send(self._fd, batch, replies)
+            responder.counters[<int> OUTCOME_DROP_UNSENT] += kdns_send_batch(self._fd, batch.out, replies)
         if responder.meters is not None:
             responder.meters.settle(started)
         return count

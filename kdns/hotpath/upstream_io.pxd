@@ -1,6 +1,8 @@
 # Sockets to upstreams, as forward.pyx needs them of C: opened, asked and read in batches, with a timer among them.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
+from kdns.hotpath.datagrams cimport mmsghdr
+
 cdef extern from *:
     """
     #ifndef _GNU_SOURCE
@@ -8,7 +10,6 @@ cdef extern from *:
     #endif
     #include <errno.h>
     #include <netinet/in.h>
-    #include <poll.h>
     #include <stdint.h>
     #include <string.h>
     #include <sys/epoll.h>
@@ -24,7 +25,6 @@ cdef extern from *:
     #define KDNS_ANSWER 4096            /* octets of an upstream's datagram; larger ones arrive cut */
     #define KDNS_QUESTION 320           /* octets: header, the longest question, an OPT record without options */
     #define KDNS_ANSWER_OUT 1280        /* octets; replies over UDP have at most 1232 */
-    #define KDNS_WRITE_WAIT_MS 10       /* a full send buffer is waited for this long, then the batch is dropped */
     #define KDNS_TIMER 0xFFFFFFFFu      /* in place of a socket's number */
 
     typedef struct {
@@ -153,29 +153,6 @@ cdef extern from *:
         header->msg_flags = 0;
     }
 
-    /* Send the first `count` replies; how many could not be sent. */
-    static int kdns_io_reply(int fd, kdns_upstream_io *io, int count) {
-        int at = 0, unsent = 0, waited = 0;
-        while (at < count) {
-            int sent = sendmmsg(fd, io->out + at, (unsigned) (count - at), MSG_DONTWAIT);
-            if (sent > 0) {
-                at += sent;
-                continue;
-            }
-            if (sent < 0 && errno == EINTR)
-                continue;
-            if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS)) {
-                struct pollfd writable = { fd, POLLOUT, 0 };
-                if (waited++ || poll(&writable, 1, KDNS_WRITE_WAIT_MS) <= 0)
-                    return unsent + count - at;
-                continue;
-            }
-            at++;               /* this peer cannot be reached; the others may */
-            unsent++;
-        }
-        return unsent;
-    }
-
     /* Random octets of the kernel's generator; 0: there are none. */
     static int kdns_io_random(void *into, size_t size) {
         uint8_t *at = into;
@@ -206,6 +183,7 @@ cdef extern from *:
         uint8_t** question
         uint8_t** answer
         uint8_t** reply
+        mmsghdr* out
     enum:
         KDNS_ASKED_BATCH
         KDNS_ANSWERED_BATCH
@@ -229,7 +207,6 @@ cdef extern from *:
         kdns_upstream_io* io, int i, size_t length, void* peer, size_t peer_length, void* control,
         size_t control_length,
     ) noexcept nogil
-    int kdns_io_reply(int fd, kdns_upstream_io* io, int count) noexcept nogil
     bint kdns_io_random(void* into, size_t size) noexcept nogil
     uint64_t kdns_io_clock() noexcept nogil
     bint kdns_io_is_v6(const void* peer) noexcept nogil

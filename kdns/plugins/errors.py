@@ -129,11 +129,8 @@ def setup(setup: Setup) -> Errors:
     consolidations: list[Consolidation] = []
     stacktrace = False
     for _ in directive.only_occurrence():
-        arguments = directive.remaining_args()
-        if len(arguments) > 1:
-            raise directive.arg_error()
-        if arguments and arguments[0] != "stdout":
-            raise directive.error(f"invalid log file: {arguments[0]}")
+        if (file := directive.optional_arg()) not in (None, "stdout"):
+            raise directive.error(f"invalid log file: {file}")
         while directive.next_block():
             match directive.val:
                 case "consolidate":

@@ -15,11 +15,8 @@ def setup(setup: Setup) -> None:
     directive = setup.directive
     address, lameduck = DEFAULT_ADDRESS, 0.0
     while directive.next():
-        arguments = directive.remaining_args()
-        if len(arguments) > 1:
-            raise directive.arg_error()
-        if arguments:
-            address = check_address(arguments[0])
+        if (given := directive.optional_arg()) is not None:
+            address = check_address(given)
         while directive.next_block():
             if directive.val != "lameduck":
                 raise directive.unknown_property(("lameduck",))

@@ -81,11 +81,8 @@ def setup(setup: Setup) -> Prometheus:
     directive = setup.directive
     address, web_config = DEFAULT_ADDRESS, None
     for _ in directive.only_occurrence():
-        arguments = directive.remaining_args()
-        if len(arguments) > 1:
-            raise directive.arg_error()
-        if arguments:
-            address = check_address(arguments[0])
+        if (given := directive.optional_arg()) is not None:
+            address = check_address(given)
         while directive.next_block():
             match directive.val:
                 case "runtime_metrics":  # more of the collectors of Go's runtime, which is not here

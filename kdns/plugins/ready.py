@@ -14,11 +14,8 @@ def setup(setup: Setup) -> None:
     directive = setup.directive
     address, continuously = DEFAULT_ADDRESS, False
     for _ in directive.only_occurrence():
-        arguments = directive.remaining_args()
-        if len(arguments) > 1:
-            raise directive.arg_error()
-        if arguments:
-            address = check_address(arguments[0])
+        if (given := directive.optional_arg()) is not None:
+            address = check_address(given)
         while directive.next_block():
             if directive.val != "monitor":
                 raise directive.unknown_property(("monitor",))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -17,7 +15,7 @@ from kdns.plugins.plugin import HealthSettings, Surroundings
 from kdns.server.endpoints import HttpEndpoints
 from kdns.server.publisher import Publisher
 from tests.fakes.context import http_get, unused_tcp_port
-from tests.fakes.directives import build
+from tests.fakes.http_endpoints import serving, surroundings_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,23 +33,6 @@ class Tables:
         for view, is_synced in enumerate(synced):
             self._writers[-1].set_synced(view, is_synced)
         self._surroundings.current_table.table = Table(self._writers[-1].fd)
-
-
-def surroundings_of(corefile: str) -> Surroundings:
-    surroundings = Surroundings(has_manifests=True)
-    build(corefile, surroundings)
-    return surroundings
-
-
-@asynccontextmanager
-async def serving(surroundings: Surroundings) -> AsyncIterator[HttpEndpoints]:
-    endpoints = HttpEndpoints(surroundings)
-    endpoints.bind()
-    await endpoints.start()
-    try:
-        yield endpoints
-    finally:
-        await endpoints.aclose()
 
 
 async def test_without_directives_there_are_no_endpoints():

@@ -9,36 +9,17 @@ import os
 import socket
 import ssl
 import subprocess
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from kdns.hotpath.table import Table, TableWriter
-from kdns.plugins.plugin import Surroundings
 from kdns.server import http
 from kdns.server.endpoints import HttpEndpoints
 from kdns.server.publisher import Publisher
 from tests.fakes.context import http_get, until, unused_tcp_port
-from tests.fakes.directives import build
-
-
-def surroundings_of(corefile: str) -> Surroundings:
-    surroundings = Surroundings(has_manifests=True)
-    build(corefile, surroundings)
-    return surroundings
-
-
-@asynccontextmanager
-async def serving(surroundings: Surroundings) -> AsyncIterator[HttpEndpoints]:
-    endpoints = HttpEndpoints(surroundings)
-    endpoints.bind()
-    await endpoints.start()
-    try:
-        yield endpoints
-    finally:
-        await endpoints.aclose()
+from tests.fakes.http_endpoints import serving, surroundings_of
 
 
 async def ask(port: int, **headers: str) -> tuple[dict[str, str], bytes]:

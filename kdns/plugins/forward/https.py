@@ -134,7 +134,7 @@ class HttpsPool:
                 return octets
         except UpstreamError:
             raise
-        except Exception as error:  # what TLS says while reading comes as it is
+        except Exception as error:  # the library lets through what TLS and streams raise while reading, in many types
             raise self._error(method, _cause(error)) from error
         finally:
             session.queries -= 1
