@@ -32,6 +32,7 @@ MODULES = [
     "wire",
     "detours",
     "table",
+    "table_writer",
     "meter",
     "sections",
     "walker",

@@ -20,7 +20,7 @@ from kdns.dns.rrset import Answer, Node
 from kdns.hotpath.answer import Responder
 from kdns.hotpath.meter import Meters
 from kdns.hotpath.stream import StreamResponder
-from kdns.hotpath.table import TableWriter
+from kdns.hotpath.table_writer import TableWriter
 from kdns.metrics import MeterTable
 from kdns.plugins.plugin import TABLE, Route
 from kdns.table.render import render_node, render_soa, soa_template

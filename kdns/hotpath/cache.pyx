@@ -31,7 +31,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from kdns.hotpath.atomics cimport (
-    kdns_cache_load, kdns_cache_peek, kdns_cache_store, kdns_cache_swap, kdns_lock_try, kdns_release_fence,
+    kdns_load, kdns_peek, kdns_store, kdns_swap, kdns_lock_try, kdns_release_fence,
     pthread_mutex_unlock,
 )
 
@@ -176,17 +176,17 @@ cdef class AnswerCache(CacheMemory):
             _set_tail(ends, tail + left)
             return False
         slot = self.slot_of(entry.key, slot_value(entry.key, number, log, tail))
-        value = 0 if slot == NULL else kdns_cache_peek(slot)
+        value = 0 if slot == NULL else kdns_peek(slot)
         if may_keep and is_used_slot(value) and entry_ttl(&entry, self.clock()) > 0:
             memcpy(self.scratch + SCRATCH, self.ring(number, log) + offset, size)
             is_kept = True
         _set_tail(ends, tail + size)
         if is_kept and ends.head + _padding(ends.head, size, self.log_sizes[log]) + size - ends.tail <= self.log_sizes[log]:
             tail = self.append(number, log, self.scratch + SCRATCH, size)
-            kdns_cache_swap(slot, value, slot_value(entry.key, number, log, tail))
+            kdns_swap(slot, value, slot_value(entry.key, number, log, tail))
             return True
         if slot != NULL:
-            kdns_cache_swap(slot, value, 0)
+            kdns_swap(slot, value, 0)
             arena.counts[entry.row].evictions[log] += 1
         arena.counts[entry.row].entries[log] -= 1
         return False
@@ -202,7 +202,7 @@ cdef class AnswerCache(CacheMemory):
             memcpy(self.ring(number, log) + head % self.log_sizes[log], &pad, CACHE_HEADER)
         head += padding
         memcpy(self.ring(number, log) + head % self.log_sizes[log], entry, size)
-        kdns_cache_store(&ends.head, head + size)
+        kdns_store(&ends.head, head + size)
         return head
 
     cdef bint publish(self, uint64_t key, unsigned int log, uint64_t made) noexcept nogil:
@@ -216,17 +216,17 @@ cdef class AnswerCache(CacheMemory):
             best = RANK_NONE
             old = 0
             for at in range(CACHE_SLOTS):
-                value = kdns_cache_load(bucket + ((start + at) & 7))
+                value = kdns_load(bucket + ((start + at) & 7))
                 rank = self.rank_of(value, key, log)
                 if rank > best:
                     best, chosen, old = rank, bucket + ((start + at) & 7), value
                 if rank == RANK_DENIED:     # an answer that comes after a denial ends it
-                    kdns_cache_swap(bucket + ((start + at) & 7), value, 0)
+                    kdns_swap(bucket + ((start + at) & 7), value, 0)
             if chosen == NULL:
                 return False
-            if kdns_cache_swap(chosen, 0 if best == RANK_DENIED else old, made):
+            if kdns_swap(chosen, 0 if best == RANK_DENIED else old, made):
                 if best != RANK_SAME and self.header.counts_uses:
-                    kdns_cache_store(self.uses + (chosen - self.index), 0)
+                    kdns_store(self.uses + (chosen - self.index), 0)
                 return True
         return False
 
@@ -252,7 +252,7 @@ cdef class AnswerCache(CacheMemory):
         cdef uint64_t* bucket = self.index + CACHE_SLOTS * bucket_of(key, self.buckets)
         cdef unsigned int at
         for at in range(CACHE_SLOTS):
-            if without_use(kdns_cache_peek(bucket + at)) == value:
+            if without_use(kdns_peek(bucket + at)) == value:
                 return bucket + at
         return NULL
 
@@ -281,6 +281,6 @@ cdef inline uint64_t _padding(uint64_t head, uint64_t size, uint64_t log_size) n
 
 
 cdef inline void _set_tail(Log* ends, uint64_t tail) noexcept nogil:
-    kdns_cache_store(&ends.tail, tail)
+    kdns_store(&ends.tail, tail)
     # Nothing that is written from here on is seen by who does not see the new tail.
     kdns_release_fence()

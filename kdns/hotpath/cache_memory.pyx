@@ -9,8 +9,8 @@ from posix.mman cimport MAP_ANONYMOUS, MAP_FAILED, MAP_SHARED, PROT_READ, PROT_W
 import os
 
 from kdns.hotpath.atomics cimport (
-    kdns_acquire_fence, kdns_cache_clock_ms, kdns_cache_fold, kdns_cache_load, kdns_cache_or, kdns_cache_peek,
-    kdns_cache_store, kdns_lock_init,
+    kdns_acquire_fence, kdns_coarse_clock_ms, kdns_fold, kdns_load, kdns_or, kdns_peek,
+    kdns_store, kdns_lock_init,
 )
 
 cdef enum:
@@ -164,7 +164,7 @@ cdef class CacheMemory:
         return first + (self.log_sizes[LOG_SUCCESS] if log == LOG_DENIAL else 0)
 
     cdef uint64_t clock(self) noexcept nogil:
-        return self.held_clock if self.held_clock else kdns_cache_clock_ms()
+        return self.held_clock if self.held_clock else kdns_coarse_clock_ms()
 
     cdef uint64_t key_of(
         self, uint64_t store, const uint8_t* name, unsigned int name_length, uint16_t qtype, unsigned int key_flags
@@ -174,11 +174,11 @@ cdef class CacheMemory:
         cdef uint64_t factor = self.header.seed[1] | 1
         cdef uint64_t word
         cdef unsigned int at
-        state = kdns_cache_fold(state, KEY_FACTOR)
+        state = kdns_fold(state, KEY_FACTOR)
         for at in range(0, name_length, 8):
             memcpy(&word, name + at, 8)
-            state = kdns_cache_fold(state ^ word, factor)
-        return kdns_cache_fold(state ^ factor, LAST_FACTOR)
+            state = kdns_fold(state ^ word, factor)
+        return kdns_fold(state ^ factor, LAST_FACTOR)
 
     cdef bint find(
         self, uint64_t key, const uint8_t* name, unsigned int name_length, uint16_t qtype, unsigned int key_flags,
@@ -191,7 +191,7 @@ cdef class CacheMemory:
         cdef Found one
         found[LOG_SUCCESS].slot = found[LOG_DENIAL].slot = NULL
         for at in range(CACHE_SLOTS):
-            value = kdns_cache_load(bucket + at)
+            value = kdns_load(bucket + at)
             if slot_tag(value) != tag or value == 0 or not self.read_slot(value, &one):
                 continue
             if (
@@ -215,13 +215,13 @@ cdef class CacheMemory:
             return NULL
         found.log = &self.arena(number).logs[log]
         found.value = value
-        head = kdns_cache_load(&found.log.head)
+        head = kdns_load(&found.log.head)
         behind = slot_behind(head, value)
         if behind == 0 or behind > self.log_sizes[log] or behind > head:
             return NULL
         found.position = head - behind
         offset = found.position % self.log_sizes[log]
-        if self.log_sizes[log] - offset < CACHE_HEADER or found.position < kdns_cache_peek(&found.log.tail):
+        if self.log_sizes[log] - offset < CACHE_HEADER or found.position < kdns_peek(&found.log.tail):
             return NULL
         found.left = self.log_sizes[log] - offset
         return self.ring(number, log) + offset
@@ -239,15 +239,15 @@ cdef class CacheMemory:
     cdef bint is_there(self, const Found* found) noexcept nogil:
         """Whether what has been copied of an entry was whole: nobody has begun to write over it."""
         kdns_acquire_fence()
-        return found.position >= kdns_cache_peek(&found.log.tail)
+        return found.position >= kdns_peek(&found.log.tail)
 
     cdef void mark_used(self, const Found* found) noexcept nogil:
         if not is_used_slot(found.value):
-            kdns_cache_or(found.slot, used_slot(0))
+            kdns_or(found.slot, used_slot(0))
 
     cdef uint64_t use_of(self, const Found* found, uint64_t gap, uint64_t now) noexcept nogil:
         """What to note if an entry is used now: the time, and the uses without a pause longer than `gap`."""
-        cdef uint64_t last = kdns_cache_peek(self.uses + (found.slot - self.index))
+        cdef uint64_t last = kdns_peek(self.uses + (found.slot - self.index))
         cdef uint64_t count = last & USE_MASK
         if last == 0 or (now > last >> 20 and now - (last >> 20) > gap):
             count = 0
@@ -256,4 +256,4 @@ cdef class CacheMemory:
     cdef void note_use(self, const Found* found, uint64_t use) noexcept nogil:
         if not self.header.counts_uses:
             self.header.counts_uses = 1
-        kdns_cache_store(self.uses + (found.slot - self.index), use)
+        kdns_store(self.uses + (found.slot - self.index), use)

@@ -14,7 +14,7 @@ ids come from the kernel's generator.
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy
 
-from kdns.hotpath.atomics cimport kdns_cache_fold
+from kdns.hotpath.atomics cimport kdns_fold
 from kdns.hotpath.upstream_io cimport kdns_io_arm, kdns_io_clock
 
 cdef enum:
@@ -107,8 +107,8 @@ cdef class Questions(Upstreams):
         cdef unsigned int at
         for at in range(0, query.name_length, 8):
             memcpy(&word, query.name + at, 8)
-            state = kdns_cache_fold(state ^ word, self.secret[1] | 1)
-        return kdns_cache_fold(state, self.secret[0] | 1)
+            state = kdns_fold(state ^ word, self.secret[1] | 1)
+        return kdns_fold(state, self.secret[0] | 1)
 
     cdef uint16_t find(self, uint64_t key, const Route* route, uint64_t variant, const Query* query) noexcept nogil:
         """The number of an equal question under way, + 1; 0: there is none."""

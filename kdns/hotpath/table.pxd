@@ -8,9 +8,29 @@
 #   slot (u64)   32-bit tag | 32-bit reference, in units of 8 octets from the start of data; 0 = empty
 #   data         small blobs grow upwards and never cross a 64 KiB page; large ones grow down from the end
 #   blob         BlobHeader | name, lower case (not NAMED_INSIDE) | body | zeros up to 8 | record offsets (INDEXED)
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+from kdns.hotpath.atomics cimport kdns_fold
+
+cdef extern from *:
+    """
+    #define KDNS_TABLE_MAGIC 0x314C425453444E4BULL      /* "KNDSTBL1" as octets */
+    #define KDNS_QTYPE_FACTOR 0x9E3779B97F4A7C15ULL
+    #define KDNS_BUCKET_FACTOR 0xC2B2AE3D27D4EB4FULL
+    #define KDNS_EXISTENCE_BIT (1ULL << 32)             /* of a key, and so of its slot */
+    #define KDNS_MAX_DATA (1ULL << 35)                  /* octets: 32-bit references in units of 8 */
+    """
+    const uint64_t TABLE_MAGIC "KDNS_TABLE_MAGIC"
+    const uint64_t QTYPE_FACTOR "KDNS_QTYPE_FACTOR"
+    const uint64_t BUCKET_FACTOR "KDNS_BUCKET_FACTOR"
+    const uint64_t EXISTENCE_BIT "KDNS_EXISTENCE_BIT"
+    const uint64_t MAX_DATA "KDNS_MAX_DATA"
 
 cdef enum:
+    HEADER_PAGE = 4096          # octets
+    LAYOUT = 3
     MAX_VIEWS = 64              # `kubernetes` directives with different options in one Corefile
     SLOTS_PER_BUCKET = 8        # one cache line
     EPOCH_STRIDE = 8            # u64; readers on different processors write to different cache lines
@@ -95,32 +115,38 @@ cdef inline const uint32_t* blob_record_offsets(const BlobHeader* blob) noexcept
     return <const uint32_t*> (<const uint8_t*> blob + sizeof(BlobHeader) + ((end + 7) & ~<uint64_t> 7))
 
 
-cdef class TableWriter(Table):
-    cdef const uint64_t* epochs         # of all readers, EPOCH_STRIDE apart
-    cdef size_t readers
-    cdef object epochs_owner
-    cdef dict free_rooms                # size -> offsets of rooms nobody can be reading
-    cdef list retiring                  # (offset, size) of blobs retired since the last seal
-    cdef object limbo                   # (epochs when sealed, such a list), the oldest first
+cdef inline uint64_t slot_key(uint64_t name_hash, uint16_t qtype) noexcept nogil:
+    # The last bit of the tag tells the slots that say «exists» from those of a type, for certain.
+    cdef uint64_t key = kdns_fold(name_hash ^ (<uint64_t> qtype + 1) * QTYPE_FACTOR, BUCKET_FACTOR)
+    return (key & ~EXISTENCE_BIT) | (EXISTENCE_BIT if qtype == 0 else 0)
 
-    cdef uint64_t _put(
-        self, const uint8_t* name, unsigned int size, uint64_t name_hash, uint8_t view, unsigned int node_flags,
-        tuple response, bint* changed,
-    ) except 0
-    cdef uint64_t _write(
-        self, const uint8_t* name, unsigned int size, uint8_t view, unsigned int node_flags, tuple response
-    ) except 0
-    cdef bint _load_node(self, tuple node, uint8_t view) except -1
-    cdef uint64_t _place(
-        self, BlobHeader* header, const uint8_t* name, const uint8_t* body, const uint8_t* offsets
-    ) except 0
-    cdef uint64_t _copy_blob(self, const BlobHeader* source) except 0
-    cdef uint64_t _allocate(self, uint64_t size) except 0
-    cdef int _insert(self, uint64_t key, uint64_t reference) except -1
-    cdef void _clear(self, uint64_t* slot) noexcept
-    cdef int _retire(self, const BlobHeader* blob) except -1
-    cdef bint _has_passed(self, const uint64_t* sealed) noexcept nogil
-    cdef int _delete_types(
-        self, const uint8_t* name, unsigned int size, uint64_t name_hash, uint8_t view, uint64_t present
-    ) except -1
-    cdef void _touch(self) noexcept
+
+cdef inline uint64_t tag_of(uint64_t key) noexcept nogil:
+    return (key >> 32) | (2 if key >> 32 == 0 else 0)
+
+
+cdef inline uint64_t first_bucket(uint64_t key, uint64_t buckets) noexcept nogil:
+    return ((key & 0xFFFFFFFFU) * buckets) >> 32
+
+
+cdef inline uint64_t second_bucket(uint64_t tag, uint64_t buckets) noexcept nogil:
+    return (((tag * BUCKET_FACTOR) >> 32) * buckets) >> 32
+
+
+cdef inline bint is_existence_slot(uint64_t value) noexcept nogil:
+    """Whether a slot was made for «the name exists», which may share its blob with a type."""
+    return value & EXISTENCE_BIT != 0
+
+
+cdef inline void pad(const uint8_t* name, size_t size, uint8_t* padded) noexcept nogil:
+    """A name with zeros behind it, as it is hashed."""
+    memset(padded + (size & ~<size_t> 7), 0, 16)
+    memcpy(padded, name, size)
+
+
+cdef inline unsigned int pad_name(bytes name, uint8_t* padded) except 0:
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(name)
+    if not 0 < size <= 255:
+        raise ValueError(f"name of {size} octets, expected 1 to 255")
+    pad(<const uint8_t*> PyBytes_AS_STRING(name), size, padded)
+    return <unsigned int> size

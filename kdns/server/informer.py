@@ -20,7 +20,7 @@ from kdns.cluster.telemetry import CLUSTER_IP, HEADLESS, TallyMetrics, Telemetry
 from kdns.cluster.unlisted import Unlisted
 from kdns.cluster.view import needs_of
 from kdns.errors import ManifestError
-from kdns.hotpath.table import TableWriter
+from kdns.hotpath.table_writer import TableWriter
 from kdns.server.context import ServerContext
 from kdns.server.control import Channel, Failed, NewTable, Stop, fit_text
 from kdns.server.publisher import Publisher

@@ -17,7 +17,7 @@ from kdns.cluster.store import Store
 from kdns.cluster.unlisted import OF_KIND, Unlisted
 from kdns.cluster.view import View
 from kdns.dns import names
-from kdns.hotpath.table import TableWriter
+from kdns.hotpath.table_writer import TableWriter
 from kdns.table.builder import TableBuilder, ZoneSettings
 from kdns.table.render import external_soa_template
 

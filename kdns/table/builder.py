@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from kdns.dns.rrset import ExternalNode, Node
-from kdns.hotpath.table import MAX_LOAD, TableFull, TableWriter
+from kdns.hotpath.table_writer import MAX_LOAD, TableFull, TableWriter
 from kdns.table.render import external_index, render_node, render_soa, soa_template
 
 FIRST_SLOTS = 4096  # keys the first generation has room for; it grows by copying

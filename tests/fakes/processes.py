@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from kdns.hotpath.table import TableWriter
+from kdns.hotpath.table_writer import TableWriter
 from kdns.server.control import Message
 from kdns.server.instance import Child, Feed, Instance, Role
 from kdns.server.processes import Owner, Processes

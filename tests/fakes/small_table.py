@@ -6,7 +6,7 @@ from kdns.dns import names
 from kdns.dns.codes import RRType
 from kdns.dns.rrset import Answer, Node, Record
 from kdns.hotpath.answer import Responder
-from kdns.hotpath.table import TableWriter
+from kdns.hotpath.table_writer import TableWriter
 from kdns.metrics import OUTCOMES
 from kdns.plugins.plugin import MISS, REFUSE, TABLE, Route
 from kdns.table.render import render_node, render_soa, soa_template

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from kdns.hotpath.answer import Responder
-from kdns.hotpath.table import Table, TableWriter
+from kdns.hotpath.table import Table
+from kdns.hotpath.table_writer import TableWriter
 from kdns.plugins.plugin import Surroundings
 from kdns.server.publisher import Publisher
 from tests.fakes.directives import build

@@ -14,7 +14,8 @@ import pytest
 
 from kdns.dns import names
 from kdns.hotpath.answer import Responder
-from kdns.hotpath.table import Table, TableWriter
+from kdns.hotpath.table import Table
+from kdns.hotpath.table_writer import TableWriter
 from kdns.metrics import OUTCOMES
 from kdns.plugins.plugin import TABLE, Route
 from kdns.table.epochs import ReaderEpochs

@@ -10,7 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from kdns.hotpath.table import MAX_LOAD, Table, TableFull, TableWriter
+from kdns.hotpath.table import Table
+from kdns.hotpath.table_writer import MAX_LOAD, TableFull, TableWriter
 from kdns.table.epochs import ReaderEpochs
 from kdns.table.render import ALIAS, HAS_PORTS, INDEXED, SPELLS_ZONE, Response
 from tests.harness.examples import examples

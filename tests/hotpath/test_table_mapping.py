@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdns.errors import TableError
-from kdns.hotpath.table import Table, TableFull, TableWriter
+from kdns.hotpath.table import Table
+from kdns.hotpath.table_writer import TableFull, TableWriter
 from kdns.table.render import Response
 from tests.harness.examples import examples
 

@@ -8,7 +8,8 @@ import struct
 
 import pytest
 
-from kdns.hotpath.table import Table, TableWriter
+from kdns.hotpath.table import Table
+from kdns.hotpath.table_writer import TableWriter
 from kdns.table.epochs import ROW_SIZE, ReaderEpochs
 from kdns.table.render import Response
 

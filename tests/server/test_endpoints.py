@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from kdns.errors import StartError
-from kdns.hotpath.table import Table, TableWriter
+from kdns.hotpath.table import Table
+from kdns.hotpath.table_writer import TableWriter
 from kdns.plugins.plugin import HealthSettings, Surroundings
 from kdns.server.endpoints import HttpEndpoints
 from kdns.server.publisher import Publisher

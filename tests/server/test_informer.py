@@ -15,7 +15,8 @@ import pytest
 
 from kdns.cluster.objects import Event, Kind, Service, ServiceType
 from kdns.dns import names
-from kdns.hotpath.table import Table, TableWriter
+from kdns.hotpath.table import Table
+from kdns.hotpath.table_writer import TableWriter
 from kdns.server import informer as module
 from kdns.server.control import MAX_TEXT, Channel, Failed, NewTable, Stop
 from kdns.server.informer import Informer

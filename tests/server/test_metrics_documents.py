@@ -7,7 +7,8 @@ from pathlib import Path
 
 from kdns.cluster.telemetry import Telemetry
 from kdns.hotpath.meter import Meters
-from kdns.hotpath.table import Table, TableWriter
+from kdns.hotpath.table import Table
+from kdns.hotpath.table_writer import TableWriter
 from kdns.metrics import CounterTable, Registry
 from kdns.plugins.plugin import Surroundings
 from kdns.server.publisher import Publisher

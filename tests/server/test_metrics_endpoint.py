@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from kdns.hotpath.table import Table, TableWriter
+from kdns.hotpath.table import Table
+from kdns.hotpath.table_writer import TableWriter
 from kdns.server import http
 from kdns.server.endpoints import HttpEndpoints
 from kdns.server.publisher import Publisher

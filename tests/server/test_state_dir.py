@@ -22,7 +22,8 @@ from kdns.cluster.selectors import Selector
 from kdns.cluster.view import ExternalZones, PodMode, View
 from kdns.dns import names
 from kdns.errors import StartError
-from kdns.hotpath.table import Table, TableWriter
+from kdns.hotpath.table import Table
+from kdns.hotpath.table_writer import TableWriter
 from kdns.plugins.plugin import Surroundings
 from kdns.server import state as module
 from kdns.server.context import ServerContext

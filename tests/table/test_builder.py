@@ -10,7 +10,8 @@ import pytest
 from kdns.dns import names
 from kdns.dns.codes import RRType
 from kdns.dns.rrset import Answer, Node
-from kdns.hotpath.table import MAX_LOAD, Table, TableWriter
+from kdns.hotpath.table import Table
+from kdns.hotpath.table_writer import MAX_LOAD, TableWriter
 from kdns.table import builder
 from kdns.table.builder import FIRST_SLOTS, TableBuilder, ZoneSettings
 from kdns.table.render import HAS_SERIAL

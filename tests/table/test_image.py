@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kdns.errors import TableError
-from kdns.hotpath.table import Table, TableWriter
+from kdns.hotpath.table import Table
+from kdns.hotpath.table_writer import TableWriter
 from kdns.table import image as module
 from kdns.table.epochs import ReaderEpochs
 from kdns.table.image import (

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kdns.dns import names
 from kdns.dns.codes import RRType
 from kdns.dns.rrset import Answer, ExternalNode, Node, Record
-from kdns.hotpath.table import TableWriter
+from kdns.hotpath.table_writer import TableWriter
 from kdns.table.builder import TableBuilder, ZoneSettings
 from kdns.table.render import render_node
 

@@ -1,0 +1,544 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+# Offsets into the mapping are this module's own, checked against the header when it was mapped.
+"""The response table's one writer: where blobs and slots go, and when their memory is used again.
+
+table.pyx tells what readers may rely on. Nearly all nodes of a cluster are alike, and half a million: `load` writes
+those without a response made of them. Whatever changes later goes through `replace_node`.
+"""
+
+import os
+from collections import deque
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy, memset
+from posix.unistd cimport close
+
+from kdns.hotpath.atomics cimport CLOCK_MONOTONIC, CLOCK_REALTIME, kdns_clock_ns, kdns_full_fence, kdns_load, kdns_store
+from kdns.hotpath.table cimport (
+    BLOB_ALIAS, BLOB_HAS_PORTS, BLOB_INDEXED, BLOB_NAMED_INSIDE, BLOB_SPELLS_ZONE, EPOCH_STRIDE, HEADER_PAGE, LAYOUT,
+    MAX_DATA, MAX_VIEWS, SLOTS_PER_BUCKET, TABLE_MAGIC, TARGET_AT, UNLISTED_ALL, BlobHeader, Table, TableHeader,
+    blob_body, blob_body_at, blob_name, blob_record_offsets, first_bucket, is_existence_slot, pad, pad_name,
+    second_bucket, slot_key, tag_of,
+)
+
+from kdns.dns.rrset import Node
+from kdns.errors import TableError
+
+cdef enum:
+    PAGE = 65536                # octets; a small blob never crosses one (a BPF map value is at most this)
+    FIRST_BLOB = 8              # reference 0 means an empty slot
+    LARGE_UNIT = 4096           # octets; large rooms are multiples, so that one fits a blob that grew a little
+    LARGEST_SMALL_BLOB = 32768  # octets; larger ones would waste the ends of pages
+    LARGEST_COMMON_DATA = 6 + 255   # octets of a record's data that `load` writes: an SRV record's
+    COMMON_BODY = 2 * (12 + LARGEST_COMMON_DATA)    # octets; two records
+    QUESTION_NAME = 12          # where a message's question begins (RFC 1035, 4.1.1)
+    SRV_HEAD = 6                # octets of SRV data before the target (RFC 2782)
+    TYPE_A = 1
+    TYPE_PTR = 12
+    TYPE_AAAA = 28
+    TYPE_SRV = 33
+
+MAX_LOAD = 0.6  # slots in use over slots; the emptier of two buckets of eight is as good as never full below it
+
+# Types a node can have data for; a node that is replaced loses those it has no answer for.
+cdef uint16_t[8] NODE_TYPES = [1, 2, 5, 6, 12, 16, 28, 33]
+cdef frozenset REPLACEABLE = frozenset((0, 1, 2, 5, 6, 12, 16, 28, 33))     # 0: an alias
+
+
+cdef class TableWriter(Table):
+    """The writer of a generation, of which there is one.
+
+    Its methods raise TableFull where the next generation is due; the table stays right all the same.
+    """
+
+    def __cinit__(self, int fd, bint writable=False):
+        if not writable:
+            raise ValueError("a table mapped for reading only, expected one to write")
+        cdef TableHeader* header = self.header
+        if not FIRST_BLOB <= header.small_end <= header.large_start <= header.data_size:
+            raise TableError("table whose data reaches beyond its end")
+        if (header.small_end | header.large_start) & 7:
+            raise TableError("table whose blobs are not aligned")
+        self.free_rooms = {}
+        self.retiring = []
+        self.limbo = deque()
+
+    @classmethod
+    def create(cls, uint64_t generation, size_t slots, size_t data_bytes, bytes seed not None, epochs=None):
+        """A new, empty generation for `slots` keys and `data_bytes` of blobs, in memory without a name."""
+        if len(seed) != 16:
+            raise ValueError(f"seed of {len(seed)} octets, expected 16")
+        cdef uint64_t buckets = max(64, <uint64_t> (slots / (SLOTS_PER_BUCKET * MAX_LOAD)) + 1)
+        # The pages are not there before they are written, so room costs nothing.
+        cdef uint64_t data_size = min((data_bytes + 2 * PAGE) & ~(<size_t> PAGE - 1), MAX_DATA)
+        cdef TableHeader header
+        memset(&header, 0, sizeof(header))
+        header.magic = TABLE_MAGIC
+        header.layout = LAYOUT
+        header.generation = generation
+        memcpy(header.seed, PyBytes_AS_STRING(seed), 16)
+        header.buckets = buckets
+        header.data_size = data_size
+        header.small_end = FIRST_BLOB
+        header.large_start = data_size
+        memset(header.unlisted, UNLISTED_ALL, sizeof(header.unlisted))
+        fd = os.memfd_create("kdns-table")
+        try:
+            os.ftruncate(fd, HEADER_PAGE + 64 * buckets + data_size)
+            os.pwrite(fd, PyBytes_FromStringAndSize(<char*> &header, sizeof(header)), 0)
+            table = cls(fd, True)
+            if epochs is not None:
+                (<TableWriter> table)._watch(epochs)
+            return table
+        finally:
+            os.close(fd)
+
+    def _watch(self, epochs not None):
+        cdef const unsigned char[::1] octets = epochs
+        self.epochs_owner = octets
+        self.readers = octets.shape[0] // (8 * EPOCH_STRIDE)
+        self.epochs = <const uint64_t*> &octets[0] if self.readers else NULL
+
+    def seal(self):
+        """End a change: what it retired may be reused once every reader that is in a batch now has left it."""
+        cdef size_t reader
+        cdef uint64_t epoch
+        if not self.retiring:
+            return
+        # The slots were stored before; who reads the old ones has announced itself before it did.
+        kdns_full_fence()
+        sealed = bytearray(8 * self.readers)
+        cdef unsigned char[::1] octets = sealed
+        for reader in range(self.readers):
+            epoch = kdns_load(self.epochs + reader * EPOCH_STRIDE)
+            memcpy(&octets[8 * reader], &epoch, 8)
+        self.limbo.append((sealed, self.retiring))
+        self.retiring = []
+
+    def reclaim(self):
+        """Make free what no reader can hold any more."""
+        cdef unsigned char[::1] octets
+        while self.limbo:
+            octets = self.limbo[0][0]
+            if not self._has_passed(<const uint64_t*> &octets[0]):
+                return
+            for at, size in self.limbo.popleft()[1]:
+                self.free_rooms.setdefault(size, []).append(at)
+
+    cdef bint _has_passed(self, const uint64_t* sealed) noexcept nogil:
+        cdef size_t reader
+        for reader in range(self.readers):
+            if sealed[reader] & 1 and kdns_load(self.epochs + reader * EPOCH_STRIDE) == sealed[reader]:
+                return False
+        return True
+
+    def replace_node(self, bytes name not None, unsigned int view, unsigned int node_flags, responses):
+        """Make the node `name` answer exactly `responses`, or remove it where `responses` is None.
+
+        A response is (qtype, flags, record_length, answers, additionals, rotate_from, body, record_offsets). Returns
+        whether anything changed. Each type changes in one store; the name appears after its data and goes before it.
+        """
+        cdef uint8_t padded[272]
+        cdef unsigned int size = pad_name(name, padded)
+        cdef uint64_t name_hash = self.hash_name(padded, size, <uint8_t> view)
+        cdef const BlobHeader* old = NULL
+        cdef uint64_t* existence = self.find_slot(padded, size, name_hash, 0, <uint8_t> view, &old)
+        cdef uint64_t present = 0
+        cdef uint64_t reference, first = 0
+        cdef bint changed = False
+        if responses is None:
+            if existence == NULL:
+                return False
+            self._clear(existence)
+            if old.qtype == 0:
+                self._retire(old)
+            self._delete_types(padded, size, name_hash, <uint8_t> view, 0)
+            self._touch()
+            return True
+        for response in responses:
+            if response[0] not in REPLACEABLE:
+                raise ValueError(f"type {response[0]}, expected one of {sorted(REPLACEABLE)}")
+        for response in responses:
+            if response[0] == 0:            # an alias: only the name itself
+                if old == NULL or old.qtype != 0 or not _is_same(old, node_flags, <tuple> response):
+                    first = self._write(padded, size, <uint8_t> view, node_flags, <tuple> response)
+                else:
+                    first = existence[0] & 0xFFFFFFFFU
+                continue
+            reference = self._put(padded, size, name_hash, <uint8_t> view, node_flags, <tuple> response, &changed)
+            present |= 1ULL << <uint64_t> response[0]
+            if first == 0:
+                first = reference
+        if existence == NULL:
+            if first == 0:
+                first = self._write(padded, size, <uint8_t> view, node_flags, (0, 0, 0, 0, 0, 0, b"", None))
+            self._insert(slot_key(name_hash, 0), first)
+            changed = True
+        else:
+            if first == 0 and (old.qtype != 0 or old.flags != node_flags):
+                first = self._write(padded, size, <uint8_t> view, node_flags, (0, 0, 0, 0, 0, 0, b"", None))
+            if first != 0 and (existence[0] & 0xFFFFFFFFU) != first:
+                kdns_store(existence, (existence[0] & ~0xFFFFFFFFULL) | first)
+                if old.qtype == 0:
+                    self._retire(old)
+                changed = True
+            if self._delete_types(padded, size, name_hash, <uint8_t> view, present):
+                changed = True
+        if changed:
+            self._touch()
+        return changed
+
+    def set_synced(self, unsigned int view, bint synced):
+        """Say that all objects of `view` have been listed, or none."""
+        self.set_unlisted(view, 0 if synced else UNLISTED_ALL)
+
+    def set_unlisted(self, unsigned int view, uint8_t kinds):
+        """Say which kinds of objects `view` still lacks; not to be changed once the generation is read."""
+        if view >= MAX_VIEWS:
+            raise ValueError(f"view {view}, expected less than {MAX_VIEWS}")
+        self.header.unlisted[view] = kinds
+
+    def set_serial(self, unsigned int index, uint32_t serial):
+        """Set the SOA serial number `index`: 2 * view, and one more for multicluster zones."""
+        if index >= 2 * MAX_VIEWS:
+            raise ValueError(f"serial {index}, expected less than {2 * MAX_VIEWS}")
+        self.header.serials[index] = serial
+
+    def beat(self):
+        """Note that the writer is alive."""
+        self.header.heartbeat_ns = kdns_clock_ns(CLOCK_MONOTONIC)
+
+    def copy_live(self, TableWriter target not None, without=()):
+        """Put every blob that is in use here into `target`, a new generation, and the header's state with them.
+
+        The views in `without` are left out: there they are as if nothing had been listed yet.
+        """
+        cdef uint64_t at, value
+        cdef const BlobHeader* blob
+        cdef const BlobHeader* copied = NULL
+        cdef const uint64_t* slot
+        cdef uint64_t name_hash, reference
+        cdef uint8_t padded[272]
+        cdef uint8_t left_out[MAX_VIEWS]
+        cdef unsigned int view
+        memset(left_out, 0, sizeof(left_out))
+        for number in without:
+            left_out[<unsigned int> number % MAX_VIEWS] = 1
+        for view in range(MAX_VIEWS):
+            if not left_out[view]:
+                target.header.unlisted[view] = self.header.unlisted[view]
+                memcpy(target.header.serials + 2 * view, self.header.serials + 2 * view, 2 * sizeof(uint32_t))
+        for at in range(SLOTS_PER_BUCKET * self.header.buckets):
+            value = self.index[at]
+            if value == 0:
+                continue
+            blob = <const BlobHeader*> (self.data + ((value & 0xFFFFFFFFU) << 3))
+            if not left_out[blob.view % MAX_VIEWS] and (blob.qtype == 0 or not is_existence_slot(value)):
+                pad(blob_name(blob), blob.name_length, padded)
+                name_hash = target.hash_name(padded, blob.name_length, blob.view)
+                reference = target._copy_blob(blob)
+                target._insert(slot_key(name_hash, blob.qtype), reference)
+        # The slots that say «exists» share a blob with a type; that blob's copy is found by its name.
+        for at in range(SLOTS_PER_BUCKET * self.header.buckets):
+            value = self.index[at]
+            if value == 0:
+                continue
+            blob = <const BlobHeader*> (self.data + ((value & 0xFFFFFFFFU) << 3))
+            if not left_out[blob.view % MAX_VIEWS] and blob.qtype != 0 and is_existence_slot(value):
+                pad(blob_name(blob), blob.name_length, padded)
+                name_hash = target.hash_name(padded, blob.name_length, blob.view)
+                slot = target.find_slot(padded, blob.name_length, name_hash, blob.qtype, blob.view, &copied)
+                if slot != NULL:        # a writer that was killed may leave anything but a wrong answer
+                    target._insert(slot_key(name_hash, 0), slot[0] & 0xFFFFFFFFU)
+        target._touch()
+
+    cdef uint64_t _put(
+        self, const uint8_t* name, unsigned int size, uint64_t name_hash, uint8_t view, unsigned int node_flags,
+        tuple response, bint* changed,
+    ) except 0:
+        """Publish a response; the reference of its blob, which is the old one where nothing changed."""
+        cdef uint16_t qtype = response[0]
+        cdef const BlobHeader* old = NULL
+        cdef uint64_t* slot = self.find_slot(name, size, name_hash, qtype, view, &old)
+        cdef uint64_t reference
+        if slot != NULL and _is_same(old, node_flags, response):
+            return slot[0] & 0xFFFFFFFFU
+        reference = self._write(name, size, view, node_flags, response)
+        if slot != NULL:
+            kdns_store(slot, (slot[0] & ~0xFFFFFFFFULL) | reference)
+            self._retire(old)
+        else:
+            self._insert(slot_key(name_hash, qtype), reference)
+        changed[0] = True
+        return reference
+
+    cdef uint64_t _write(
+        self, const uint8_t* name, unsigned int size, uint8_t view, unsigned int node_flags, tuple response
+    ) except 0:
+        """Put a blob where no reader looks yet; its reference."""
+        cdef bytes body = response[6]
+        cdef bytes offsets = response[7]
+        cdef BlobHeader header
+        if offsets is not None and PyBytes_GET_SIZE(offsets) != 4 * response[3]:
+            raise ValueError(f"{PyBytes_GET_SIZE(offsets)} octets of record offsets for {response[3]} records")
+        header.body_length = <uint32_t> PyBytes_GET_SIZE(body)
+        header.qtype = response[0]
+        header.name_length = <uint8_t> size
+        header.view = view
+        header.flags = <uint8_t> (response[1] | node_flags | (BLOB_INDEXED if offsets is not None else 0))
+        header.record_length = response[2]
+        header.answers = response[3]
+        header.additionals = response[4]
+        header.rotate_from = response[5]
+        cdef const uint8_t* indexed = NULL
+        if offsets is not None:
+            indexed = <const uint8_t*> PyBytes_AS_STRING(offsets)
+        return self._place(&header, name, <const uint8_t*> PyBytes_AS_STRING(body), indexed)
+
+    cdef uint64_t _place(
+        self, BlobHeader* header, const uint8_t* name, const uint8_t* body, const uint8_t* offsets
+    ) except 0:
+        """Put a blob where no reader looks yet; its reference."""
+        if (
+            header.qtype == TYPE_SRV
+            and header.body_length >= TARGET_AT + header.name_length
+            and memcmp(body + TARGET_AT, name, header.name_length) == 0
+        ):
+            header.flags |= BLOB_NAMED_INSIDE
+        cdef uint64_t at = self._allocate(_room_size(header))
+        cdef BlobHeader* blob = <BlobHeader*> (self.data + at)
+        blob[0] = header[0]
+        if not header.flags & BLOB_NAMED_INSIDE:
+            memcpy(<void*> blob_name(blob), name, header.name_length)
+        memcpy(<void*> blob_body(blob), body, header.body_length)
+        if offsets != NULL:
+            memcpy(<void*> blob_record_offsets(blob), offsets, 4 * header.answers)
+        self.header.blobs += 1
+        return at >> 3
+
+    def load(self, unsigned int view, nodes, apexes not None):
+        """Put new nodes in, as replace_node would, as long as they are of the common kinds.
+
+        The first that is not, or for which there is no room, or that is one of `apexes`, is handed back; None: that
+        was the last. `nodes` is an iterator. Nearly all nodes are common: a name and one or two records of its own.
+        """
+        for node in nodes:
+            try:
+                if type(node) is not Node or node[0] in apexes or not self._load_node(<tuple> node, <uint8_t> view):
+                    return node
+            except TableFull:
+                return node
+        self._touch()
+        return None
+
+    cdef bint _load_node(self, tuple node, uint8_t view) except -1:
+        """Put a new node in, if it is a common one. Half of it may be there if not."""
+        cdef uint8_t padded[272]
+        cdef uint8_t body[COMMON_BODY]
+        cdef unsigned int size = pad_name(<bytes> node[0], padded)
+        cdef uint64_t name_hash = self.hash_name(padded, size, view)
+        cdef const BlobHeader* old = NULL
+        cdef BlobHeader header
+        cdef uint64_t reference, first = 0
+        if node[1] is None or self.find_slot(padded, size, name_hash, 0, view, &old) != NULL:
+            return False
+        if node[2] is not None or len(<tuple> node[1]) == 0:
+            alias = b"" if node[2] is None else node[2]
+            flags = (BLOB_HAS_PORTS if node[3] else 0) if node[2] is None else BLOB_ALIAS
+            first = self._write(padded, size, view, 0, (0, flags, 0, 0, 0, 0, alias, None))
+        for answer in <tuple> node[1]:
+            memset(&header, 0, sizeof(header))
+            if not _render_common(padded, size, <tuple> answer, body, &header):
+                return False
+            if self.find_slot(padded, size, name_hash, header.qtype, view, &old) != NULL:
+                return False
+            header.view = view
+            if node[3]:
+                header.flags |= BLOB_HAS_PORTS
+            reference = self._place(&header, padded, body, NULL)
+            self._insert(slot_key(name_hash, header.qtype), reference)
+            if first == 0:
+                first = reference
+        self._insert(slot_key(name_hash, 0), first)
+        return True
+
+    cdef uint64_t _copy_blob(self, const BlobHeader* source) except 0:
+        cdef uint64_t at = self._allocate(_room_size(source))
+        memcpy(self.data + at, source, _blob_size(source))
+        self.header.blobs += 1
+        return at >> 3
+
+    cdef uint64_t _allocate(self, uint64_t size) except 0:
+        """The offset of `size` unused octets."""
+        cdef TableHeader* header = self.header
+        cdef uint64_t at = header.small_end
+        rooms = self.free_rooms.get(size)
+        if rooms:
+            header.retired -= size
+            return rooms.pop()
+        if size > LARGEST_SMALL_BLOB:
+            if header.large_start - at < size:
+                raise TableFull(f"no room for {size} octets in generation {header.generation}")
+            header.large_start -= size
+            return header.large_start
+        if (at & (PAGE - 1)) + size > PAGE:
+            at = (at + PAGE - 1) & ~(<uint64_t> PAGE - 1)
+        if at + size > header.large_start:
+            raise TableFull(f"no room for {size} octets in generation {header.generation}")
+        header.small_end = at + size
+        return at
+
+    cdef int _insert(self, uint64_t key, uint64_t reference) except -1:
+        """Publish a new key in the emptier of its buckets."""
+        cdef uint64_t tag = tag_of(key)
+        cdef uint64_t* one = self.index + SLOTS_PER_BUCKET * first_bucket(key, self.header.buckets)
+        cdef uint64_t* other = self.index + SLOTS_PER_BUCKET * second_bucket(tag, self.header.buckets)
+        cdef uint64_t* free_one = NULL
+        cdef uint64_t* free_other = NULL
+        cdef int used_one = 0, used_other = 0, at
+        for at in range(SLOTS_PER_BUCKET - 1, -1, -1):
+            if one[at]:
+                used_one += 1
+            else:
+                free_one = one + at
+            if other[at]:
+                used_other += 1
+            else:
+                free_other = other + at
+        if used_other < used_one:
+            free_one = free_other
+        if free_one == NULL:
+            raise TableFull(f"two full buckets in generation {self.header.generation}")
+        kdns_store(free_one, tag << 32 | reference)
+        self.header.slots += 1
+        return 0
+
+    cdef void _clear(self, uint64_t* slot) noexcept:
+        kdns_store(slot, 0)
+        self.header.slots -= 1
+
+    cdef int _retire(self, const BlobHeader* blob) except -1:
+        cdef uint64_t size = _room_size(blob)
+        self.header.retired += size
+        self.header.blobs -= 1
+        if self.epochs != NULL:
+            self.retiring.append((<uint64_t> (<const uint8_t*> blob - self.data), size))
+        return 0
+
+    cdef int _delete_types(
+        self, const uint8_t* name, unsigned int size, uint64_t name_hash, uint8_t view, uint64_t present
+    ) except -1:
+        """Remove the types of a node that are not in the bit set `present`."""
+        cdef const BlobHeader* old = NULL
+        cdef uint64_t* slot
+        cdef bint changed = False
+        cdef unsigned int at
+        for at in range(8):
+            if present >> NODE_TYPES[at] & 1:
+                continue
+            slot = self.find_slot(name, size, name_hash, NODE_TYPES[at], view, &old)
+            if slot != NULL:
+                self._clear(slot)
+                self._retire(old)
+                changed = True
+        return changed
+
+    cdef void _touch(self) noexcept:
+        self.header.last_change_ns = kdns_clock_ns(CLOCK_REALTIME)
+
+
+class TableFull(TableError):
+    """A generation has no room left: the next one is due."""
+
+
+cdef inline uint64_t _blob_size(const BlobHeader* blob) noexcept nogil:
+    cdef uint64_t end = blob_body_at(blob) + <uint64_t> blob.body_length
+    cdef uint64_t size = sizeof(BlobHeader) + ((end + 7) & ~<uint64_t> 7)
+    if blob.flags & BLOB_INDEXED:
+        size += (4 * <uint64_t> blob.answers + 7) & ~<uint64_t> 7
+    return size
+
+
+cdef inline uint64_t _room_size(const BlobHeader* blob) noexcept nogil:
+    """The octets a blob takes up: large ones have some to spare."""
+    cdef uint64_t size = _blob_size(blob)
+    return size if size <= LARGEST_SMALL_BLOB else (size + LARGE_UNIT - 1) & ~(<uint64_t> LARGE_UNIT - 1)
+
+
+cdef bint _is_same(const BlobHeader* blob, unsigned int node_flags, tuple response):
+    """Whether a blob already is `response`."""
+    cdef bytes body = response[6]
+    return (
+        blob.body_length == <uint32_t> PyBytes_GET_SIZE(body)
+        and (blob.flags & ~BLOB_NAMED_INSIDE) == (response[1] | node_flags | (BLOB_INDEXED if response[7] is not None else 0))
+        and blob.record_length == response[2]
+        and blob.answers == response[3]
+        and blob.additionals == response[4]
+        and blob.rotate_from == response[5]
+        and memcmp(blob_body(blob), PyBytes_AS_STRING(body), blob.body_length) == 0
+    )
+
+
+cdef bint _render_common(
+    const uint8_t* owner, unsigned int owner_size, tuple answer, uint8_t* body, BlobHeader* header
+):
+    """Write the body of an answer as table/render.py does, if it is a common one; `header` gets what is not zero.
+
+    Common are one address, one PTR record, and one SRV record with its target's one address, where the target is the
+    owner or ends it.
+    """
+    cdef unsigned int qtype = answer[0]
+    cdef tuple rdatas = <tuple> answer[2], additional = <tuple> answer[4]
+    cdef unsigned int target_size
+    cdef const uint8_t* target
+    if len(rdatas) != 1 or len(<tuple> answer[3]) or answer[5]:
+        return False
+    cdef bytes rdata = <bytes> rdatas[0]
+    cdef unsigned int size = PyBytes_GET_SIZE(rdata)
+    if size > LARGEST_COMMON_DATA:
+        return False
+    header.qtype = qtype
+    header.name_length = <uint8_t> owner_size
+    header.answers = 1
+    header.body_length = _put_record(body, QUESTION_NAME, qtype, answer[1], rdata)
+    if qtype == TYPE_A or qtype == TYPE_AAAA or qtype == TYPE_PTR:
+        return len(additional) == 0
+    if qtype != TYPE_SRV or len(additional) != 1 or size <= SRV_HEAD:
+        return False
+    cdef tuple record = <tuple> additional[0]
+    cdef bytes address = <bytes> record[3]
+    target = <const uint8_t*> PyBytes_AS_STRING(rdata) + SRV_HEAD
+    target_size = size - SRV_HEAD
+    if (
+        target_size > owner_size
+        or memcmp(target, owner + owner_size - target_size, target_size) != 0
+        or <bytes> record[0] != rdata[SRV_HEAD:]
+        or PyBytes_GET_SIZE(address) > LARGEST_COMMON_DATA
+    ):
+        return False
+    header.flags = BLOB_SPELLS_ZONE
+    header.additionals = 1
+    header.body_length += _put_record(
+        body + header.body_length, QUESTION_NAME + owner_size - target_size, record[1], record[2], address
+    )
+    return True
+
+
+cdef unsigned int _put_record(uint8_t* out, unsigned int owner_at, unsigned int rtype, uint32_t ttl, bytes rdata):
+    """Write a record of class IN, its owner a pointer into the question; its octets."""
+    cdef unsigned int size = PyBytes_GET_SIZE(rdata)
+    out[0] = 0xC0 | (owner_at >> 8)
+    out[1] = owner_at & 0xFF
+    out[2] = (rtype >> 8) & 0xFF
+    out[3] = rtype & 0xFF
+    out[4] = 0
+    out[5] = 1
+    out[6] = ttl >> 24
+    out[7] = (ttl >> 16) & 0xFF
+    out[8] = (ttl >> 8) & 0xFF
+    out[9] = ttl & 0xFF
+    out[10] = (size >> 8) & 0xFF
+    out[11] = size & 0xFF
+    memcpy(out + 12, PyBytes_AS_STRING(rdata), size)
+    return 12 + size
