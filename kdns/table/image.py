@@ -39,7 +39,7 @@ VERSION = 1  # of the image's own format; the table's layout is checked by Table
 IMAGE_NAME = "table.image"
 DRAFT_PREFIX, DRAFT_SUFFIX = f"{IMAGE_NAME}.", ".new"
 CHUNK = 1 << 20  # octets copied at a time
-MAX_TABLE = (1 << 35) + (1 << 38) + 4096  # octets; no table is larger (hotpath/table.pyx)
+MAX_TABLE = (1 << 35) + (1 << 38) + 4096  # octets; no table is larger (hotpath/table.pxd)
 MAX_AHEAD_SECONDS = 60.0  # clocks are set back by seconds; beyond it nobody can tell how old an image is
 
 _MAGIC = b"KDNSIMG1"
