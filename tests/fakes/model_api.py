@@ -20,6 +20,7 @@ from kdns.cluster.resources import Resource
 from tests.fakes.clock import HeldLoop, run_held
 
 NAMESPACES = Resource(Kind.NAMESPACE, "namespaces")
+UNREACHABLE = ApiError(ErrorKind.UNREACHABLE, "connection refused")
 
 
 class Request(NamedTuple):
