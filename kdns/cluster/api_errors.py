@@ -93,9 +93,9 @@ _STATUS = msgspec.json.Decoder(_Status)
 
 
 def error_of_reply(status: int, body: bytes, headers: Mapping[str, str]) -> ApiError:
-    """The error a reply other than 200 stands for."""
+    """The error a reply other than 200 stands for; names of `headers` are in lower case."""
     found = _read_status(body)
-    retry_after = retry_after_seconds(headers.get("Retry-After", ""), headers.get("Date", ""))
+    retry_after = retry_after_seconds(headers.get("retry-after", ""), headers.get("date", ""))
     if retry_after is None and found.details is not None:
         retry_after = retry_after_seconds(str(found.details.retry_after_seconds), "")
     text = _text(found.message) or _first_line(body)

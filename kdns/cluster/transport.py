@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
-
-import aiohttp
+from urllib.parse import urlencode, urlsplit
 
 from kdns.cluster.api_errors import ApiError, ErrorKind, error_of_reply
 from kdns.cluster.connection import Connection
+from kdns.cluster.dialing import Origin, dial, proxy_header
+from kdns.cluster.exchange import PARSER_ERRORS, Exchange, ReplyHead
 from kdns.cluster.lines import LineSplitter
 
-READ_BUFFER_BYTES = 2**18  # aiohttp holds twice this before it stops reading; lines are put together by us
 MAX_REPLY_BYTES = 2**28  # 256 MiB: a list of 500 objects of the largest kind there is, unpaged ones of common size too
 MAX_ERROR_BYTES = 2**16  # of a reply that is an error
-CONNECT_SECONDS = 10.0  # name, TCP and TLS
 OPEN_SECONDS = 15.0  # until a watch has its first octet of a reply
-
-# A peer that is gone without a word is noticed by the kernel within half a minute, also with nothing to send.
-KEEPALIVE_SECONDS = 15  # idle, until the first probe
-KEEPALIVE_INTERVAL_SECONDS = 5
-KEEPALIVE_PROBES = 3
-USER_TIMEOUT_MS = 30_000  # octets of ours without acknowledgement
+MAX_IDLE = 4  # connections kept for the next request
+MAX_IDLE_SECONDS = 30.0  # servers and what is between may end one soon after that, just as it is used
 
 FAILED = "<error>"  # in place of a status: there was no reply (client-go)
-HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "kdns"}
+JSON = "application/json"
 
+_FAILURES = (OSError, ValueError, *PARSER_ERRORS)  # of reading a reply; TLS's and timeouts are OSErrors
 
 Observe = Callable[[str, float], None]  # the status of a reply, and the seconds until it came
 
@@ -38,8 +32,8 @@ Observe = Callable[[str, float], None]  # the status of a reply, and the seconds
 class LineStream:
     """The lines of an open watch."""
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self._response = response
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
         self._splitter = LineSplitter()
 
     @property
@@ -49,22 +43,22 @@ class LineStream:
 
     async def read(self) -> list[bytes] | None:
         """The lines that came since the last call, none where only part of one did; None at the end."""
-        with _translated("the watch broke"):
-            piece = await self._response.content.readany()
+        try:
+            piece = await self._exchange.read()
+        except _FAILURES as error:
+            raise _translated("the watch broke", error) from error
         return self._splitter.feed(piece) if piece else None
 
     def read_ready(self) -> list[bytes]:
         """The lines that are there already."""
-        with _translated("the watch broke"):
-            return self._splitter.feed(self._response.content.read_nowait())
+        try:
+            return self._splitter.feed(self._exchange.read_ready())
+        except _FAILURES as error:
+            raise _translated("the watch broke", error) from error
 
     def abort(self) -> None:
         """End the connection; whoever reads gets an error."""
-        # Not close(): under uvloop a paused TLS stream would first be read to its end, which may be never.
-        connection = self._response.connection  # None after its end: then it serves somebody else by now
-        if connection is not None and connection.transport is not None:
-            connection.transport.abort()
-        self._response.close()
+        self._exchange.abort()
 
 
 class Transport:
@@ -80,13 +74,7 @@ class Transport:
         self._observe = observe
         self._clock = clock
         self._ssl = connection.ssl_context()
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, socket_factory=_make_socket),
-            headers=HEADERS,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            read_bufsize=READ_BUFFER_BYTES,
-        )
+        self._idle: list[tuple[float, Exchange]] = []  # since when; the one used last is the last
 
     @property
     def connection(self) -> Connection:
@@ -95,19 +83,22 @@ class Transport:
 
     def use(self, connection: Connection) -> None:
         """Send requests this way from now on. Raises ClusterError, and then goes on as before."""
-        old = self._connection
-        tls = (connection.authority, connection.certificate, connection.key, connection.is_verified)
-        if tls != (old.authority, old.certificate, old.key, old.is_verified):
-            self._ssl = connection.ssl_context()  # connections in the pool belong to a context: none is used again
+        if _way(connection) != _way(self._connection):
+            self._ssl = connection.ssl_context()
+            self._drop_idle()
         self._connection = connection
 
     async def get(self, path: str, parameters: Mapping[str, str], timeout_seconds: float) -> bytes:
         """The body of a reply 200 in JSON. Raises ApiError."""
-        timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=CONNECT_SECONDS)
-        with _translated("no reply"):
-            async with await self._request(path, parameters, timeout) as response:
-                await _check(response)
-                return await _read_body(response, MAX_REPLY_BYTES)
+        body = bytearray()
+
+        def take(piece: bytes) -> None:
+            body.extend(piece)
+            if len(body) > MAX_REPLY_BYTES:
+                raise ApiError(ErrorKind.PROTOCOL, f"met a reply of more than {MAX_REPLY_BYTES} bytes, expected less")
+
+        await self.download(path, parameters, JSON, take, timeout_seconds)
+        return bytes(body)
 
     async def download(
         self,
@@ -118,117 +109,140 @@ class Transport:
         timeout_seconds: float,
     ) -> None:
         """Give the body of a reply 200 in JSON to `take`, piece by piece. Raises ApiError."""
-        timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=CONNECT_SECONDS)
-        with _translated("no reply"):
-            async with await self._request(path, parameters, timeout, {"Accept": accept}) as response:
-                await _check(response)
-                async for piece in response.content.iter_any():
-                    take(piece)
+        idle = self._idle
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                exchange = await self._request(path, parameters, accept)
+                with _ended_by_failure(exchange):
+                    while piece := await exchange.read():
+                        take(piece)
+        except _FAILURES as error:
+            raise _translated("no reply", error) from error
+        if idle is self._idle and exchange.is_idle and len(idle) < MAX_IDLE:
+            idle.append((self._clock(), exchange))
+        else:
+            exchange.abort()
 
     async def open(self, path: str, parameters: Mapping[str, str]) -> LineStream:
         """Open a watch, which the caller aborts when it is done. Raises ApiError."""
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
-        with _translated("no reply"):
+        try:
             async with asyncio.timeout(OPEN_SECONDS):
-                response = await self._request(path, parameters, timeout)
-                stream = LineStream(response)
-                try:
-                    await _check(response)
-                except BaseException:
-                    stream.abort()
-                    raise
-        return stream
+                return LineStream(await self._request(path, parameters, JSON))
+        except _FAILURES as error:
+            raise _translated("no reply", error) from error
 
     async def aclose(self) -> None:
-        """Close every connection."""
-        await self._session.close()
+        """Close every connection that nobody uses."""
+        self._drop_idle()
 
-    async def _request(
-        self,
-        path: str,
-        parameters: Mapping[str, str],
-        limits: aiohttp.ClientTimeout,
-        headers: Mapping[str, str] | None = None,
-    ) -> aiohttp.ClientResponse:
-        """The reply, as soon as its head is there."""
+    async def _request(self, path: str, parameters: Mapping[str, str], accept: str) -> Exchange:
+        """Where a reply 200 in JSON can be read, as soon as its head is there."""
         started, code = self._clock(), FAILED
         try:
-            response = await self._session.get(
-                self._connection.url + path,
-                params=parameters,
-                timeout=limits,
-                allow_redirects=False,
-                **self._options(headers or {}),
-            )
-            code = str(response.status)
-            return response
+            exchange, head = await self._send(path, parameters, accept)
+            code = str(head.status)
         finally:
             self._observe(code, self._clock() - started)
+        with _ended_by_failure(exchange):
+            await _check(exchange, head)
+        return exchange
 
-    def _options(self, headers: Mapping[str, str]) -> dict[str, Any]:
-        """What the connection says about each request."""
-        connection = self._connection
-        is_tls = connection.url.startswith("https:")
-        # A token in the clear is a token given away: client-go does not send it either.
-        token = {"Authorization": connection.authorization} if connection.authorization and is_tls else {}
-        return {
-            "headers": {**headers, **token},
-            "ssl": self._ssl,
-            "server_hostname": (connection.server_name or None) if is_tls else None,
-            "proxy": connection.proxy or None,
-        }
+    async def _send(self, path: str, parameters: Mapping[str, str], accept: str) -> tuple[Exchange, ReplyHead]:
+        connection, context = self._connection, self._ssl
+        request = _compose(connection, path, parameters, accept)
+        while (kept := self._take_idle()) is not None:
+            try:
+                return kept, await _converse(kept, request)
+            except OSError:
+                if kept.has_reply:
+                    raise
+                # Ended by the server while it was idle. It has not seen the request, or may see it again: it is a GET.
+        made = await dial(connection, context)
+        return made, await _converse(made, request)
+
+    def _take_idle(self) -> Exchange | None:
+        while self._idle:
+            since, exchange = self._idle.pop()
+            if exchange.is_idle and self._clock() - since <= MAX_IDLE_SECONDS:
+                return exchange
+            exchange.abort()
+        return None
+
+    def _drop_idle(self) -> None:
+        for _, exchange in self._idle:
+            exchange.abort()
+        self._idle = []  # what is under way ends in the old one, and there with its connection
 
 
-async def _check(response: aiohttp.ClientResponse) -> None:
-    """Refuse what is no JSON reply. Raises ApiError."""
-    if response.status != 200:
-        body = await _read_body(response, MAX_ERROR_BYTES, is_cut=True)
-        raise error_of_reply(response.status, body, response.headers)
-    encoding = response.headers.get("Content-Encoding", "identity")
-    if encoding != "identity":
-        raise ApiError(ErrorKind.PROTOCOL, f"met Content-Encoding {encoding!r}, expected none")
-    if response.content_type != "application/json":
-        raise ApiError(ErrorKind.PROTOCOL, f"met Content-Type {response.content_type!r}, expected application/json")
+def _way(connection: Connection) -> tuple[object, ...]:
+    """What a connection that is open depends on."""
+    return (
+        connection.url,
+        connection.proxy,
+        connection.server_name,
+        connection.authority,
+        connection.certificate,
+        connection.key,
+        connection.is_verified,
+    )
 
 
-async def _read_body(response: aiohttp.ClientResponse, limit: int, is_cut: bool = False) -> bytes:
-    body = bytearray()
-    async for piece in response.content.iter_any():
-        body += piece
-        if len(body) > limit:
-            if is_cut:
-                break
-            raise ApiError(ErrorKind.PROTOCOL, f"met a reply of more than {limit} bytes, expected less")
-    return bytes(body)
+def _compose(connection: Connection, path: str, parameters: Mapping[str, str], accept: str) -> bytes:
+    """A request, whole."""
+    parts = urlsplit(connection.url)
+    origin = Origin.of(connection.url)
+    target = f"{parts.path}{path}?{urlencode(parameters)}" if parameters else parts.path + path
+    headers = f"Host: {origin.authority}\r\nAccept: {accept}\r\nAccept-Encoding: identity\r\nUser-Agent: kdns\r\n"
+    # A token in the clear is a token given away: client-go does not send it either.
+    if origin.is_tls:
+        if connection.authorization:
+            headers += f"Authorization: {connection.authorization}\r\n"
+    elif connection.proxy:  # which is not led through, but asked (RFC 9112, 3.2.2)
+        target = f"http://{origin.authority}{target}"
+        headers += proxy_header(connection.proxy)
+    return f"GET {target} HTTP/1.1\r\n{headers}\r\n".encode("latin-1")
+
+
+async def _converse(exchange: Exchange, request: bytes) -> ReplyHead:
+    with _ended_by_failure(exchange):
+        exchange.send(request)
+        return await exchange.read_head()
 
 
 @contextmanager
-def _translated(what: str) -> Iterator[None]:
-    """Errors of sockets, TLS and HTTP as ApiError."""
+def _ended_by_failure(exchange: Exchange) -> Iterator[None]:
+    """End the connection where what is done with it fails: nobody knows what it would say next."""
     try:
         yield
-    except aiohttp.ClientConnectorCertificateError as error:
-        raise ApiError(ErrorKind.TLS, f"its certificate does not verify: {error.certificate_error}") from error
-    except (aiohttp.ClientSSLError, ssl.SSLError) as error:
-        raise ApiError(ErrorKind.TLS, f"{what}: {error}") from error
-    except TimeoutError as error:
-        raise ApiError(ErrorKind.TIMEOUT, f"{what} in time") from error
-    except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError) as error:
-        raise ApiError(ErrorKind.UNREACHABLE, f"{what}: the connection ended early") from error
-    except aiohttp.ClientConnectorError as error:
-        raise ApiError(ErrorKind.UNREACHABLE, f"{error.host}: {error.os_error}") from error
-    except (aiohttp.ClientConnectionError, OSError) as error:
-        raise ApiError(ErrorKind.UNREACHABLE, f"{what}: {error or type(error).__name__}") from error
-    except (aiohttp.ClientError, ValueError) as error:
-        raise ApiError(ErrorKind.PROTOCOL, f"{what}: {error or type(error).__name__}") from error
+    except BaseException:
+        exchange.abort()
+        raise
 
 
-def _make_socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    family, kind, protocol, _, _ = address
-    made = socket.socket(family, kind, protocol)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_SECONDS)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_SECONDS)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
-    return made
+async def _check(exchange: Exchange, head: ReplyHead) -> None:
+    """Refuse what is no JSON reply. Raises ApiError."""
+    if head.status != 200:
+        body = bytearray()
+        while len(body) < MAX_ERROR_BYTES and (piece := await exchange.read()):
+            body += piece
+        raise error_of_reply(head.status, bytes(body), head.headers)
+    encoding = head.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        raise ApiError(ErrorKind.PROTOCOL, f"met Content-Encoding {encoding!r}, expected none")
+    content_type = head.headers.get("content-type", "")
+    if content_type.partition(";")[0].strip().lower() != JSON:
+        raise ApiError(ErrorKind.PROTOCOL, f"met Content-Type {content_type!r}, expected {JSON}")
+
+
+def _translated(what: str, error: Exception) -> ApiError:
+    """An error of sockets, TLS or HTTP as an ApiError."""
+    match error:
+        case ssl.SSLCertVerificationError():
+            return ApiError(ErrorKind.TLS, f"its certificate does not verify: {error}")
+        case ssl.SSLError():
+            return ApiError(ErrorKind.TLS, f"{what}: {error}")
+        case TimeoutError():
+            return ApiError(ErrorKind.TIMEOUT, f"{what} in time")
+        case OSError():
+            return ApiError(ErrorKind.UNREACHABLE, f"{what}: {error or type(error).__name__}")
+    return ApiError(ErrorKind.PROTOCOL, f"{what}: {error or type(error).__name__}")

@@ -69,10 +69,8 @@ def _become(
             # Imported by who needs it, and not before the first workers serve: it is a third of the program.
             from kdns.server.informer import informer_main
 
-            # Not uvloop: beside aiohttp, a connection that fails while it is being made may close another's
-            # descriptor there, and watches break for no reason.
             main = informer_main(owner.context, channel, owner.table_fd)
-            run_child(role.value, supervisor_pid, main, asyncio.new_event_loop, heartbeat)
+            run_child(role.value, supervisor_pid, main, heartbeat=heartbeat)
         else:
             run_child(role.value, supervisor_pid, check_main(channel, owner.work), asyncio.new_event_loop)
     finally:

@@ -66,7 +66,7 @@ def test_body_that_is_no_status_leaves_the_http_status(body: bytes) -> None:
 )
 def test_retry_after_is_understood_within_a_minute(text: str, seconds: float | None) -> None:
     assert retry_after_seconds(text, NOW) == seconds
-    assert error_of_reply(429, b"", {"Retry-After": text, "Date": NOW}).retry_after_seconds == seconds
+    assert error_of_reply(429, b"", {"retry-after": text, "date": NOW}).retry_after_seconds == seconds
 
 
 def test_date_in_retry_after_says_nothing_without_the_time_of_the_reply() -> None:

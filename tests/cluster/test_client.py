@@ -21,9 +21,9 @@ from kdns.cluster.access import ApiAccess
 from kdns.cluster.api_errors import ApiError, ErrorKind
 from kdns.cluster.client import REFRESH_SECONDS, ApiClient
 from kdns.cluster.connection import Connection
+from kdns.cluster.dialing import watch_peer
 from kdns.cluster.metadata_list import ACCEPT
 from kdns.cluster.telemetry import Telemetry
-from kdns.cluster.transport import _make_socket
 from kdns.errors import ClusterError
 from kdns.metrics import Registry
 from tests.fakes.apiserver import FakeApiServer
@@ -506,7 +506,8 @@ async def test_requests_are_limited_and_open_watches_do_not_count(server: FakeAp
 
 
 def test_peer_that_is_gone_without_a_word_is_noticed_by_the_kernel() -> None:
-    with _make_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 1))) as made:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as made:
+        watch_peer(made)
         assert made.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         idle = made.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
         interval = made.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL)
