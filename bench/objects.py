@@ -37,7 +37,7 @@ def slices(source: generated.Service) -> list[EndpointSlice]:
         for index, (address, label) in enumerate(source.endpoints())
     ]
     return [
-        EndpointSlice(
+        EndpointSlice.of(
             namespace=source.namespace,
             name=f"{source.name}-{number:05}",
             service=source.name,

@@ -112,7 +112,7 @@ def render(costs: TableCosts) -> str:
 
 def _change_ms(publisher: Publisher, item: EndpointSlice) -> float:
     """The mean CPU, compaction and all, of taking one endpoint out of a slice or putting it back, until published."""
-    without = EndpointSlice(item.namespace, item.name, item.service, item.ports, item.endpoints[1:])
+    without = EndpointSlice.of(item.namespace, item.name, item.service, item.ports, item.endpoints[1:])
     samples = []
     for turn in range(CHANGES):
         event = Event(Kind.ENDPOINT_SLICE, item.namespace, item.name, item if turn % 2 else without)
@@ -132,7 +132,7 @@ def _to_the_wire(publisher: Publisher, source: Service, epoch: memoryview) -> di
     gone = item.endpoints[0]
     label = gone.hostname or names.address_text(gone.address).replace(".", "-")
     question = dns.message.make_query(f"{label}.{source.name}.{source.namespace}.svc.{ZONE}", "A").to_wire()
-    without = EndpointSlice(item.namespace, item.name, item.service, item.ports, item.endpoints[1:])
+    without = EndpointSlice.of(item.namespace, item.name, item.service, item.ports, item.endpoints[1:])
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as bound, socket.socket(type=socket.SOCK_DGRAM) as client:
         bound.bind(("127.0.0.1", 0))
         pid = os.fork()

@@ -37,7 +37,7 @@ def alias_target(service: Service, slices: Iterable[EndpointSlice]) -> bytes | N
         return None
     targets: list[str] = []
     for slice_ in slices:
-        if slice_.endpoints:
+        if slice_.addresses:
             return None
         targets += slice_.targets
     return _target(min(targets)) if targets else None

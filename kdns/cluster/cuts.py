@@ -24,6 +24,7 @@ from kdns.cluster.objects import (
     ServiceImport,
     ServiceType,
 )
+from kdns.cluster.view import Needs
 from kdns.dns.names import address_text
 from kdns.errors import ManifestError
 
@@ -84,15 +85,16 @@ def cut_service(raw: shapes.RawService, namespace: str, name: str, problems: lis
 
 
 def cut_slice(
-    raw: shapes.RawEndpointSlice,
+    raw: shapes.RawPlainEndpointSlice,
     namespace: str,
     name: str,
     labels: dict[str, str],
     problems: list[str],
-    keeps_pod_names: bool,
+    needs: Needs,
 ) -> EndpointSlice:
-    """An EndpointSlice with its ready endpoints; the names of their Pods are a third of its memory."""
-    endpoints: list[Endpoint] = []
+    """An EndpointSlice with its ready endpoints; what is not needed of them would be half of its memory."""
+    addresses: list[bytes] = []
+    details: dict[int, Endpoint] = {}  # of some addresses, by their position
     targets: list[str] = []
     is_names = raw.address_type == "FQDN"
     for index, endpoint in enumerate(raw.endpoints or ()):
@@ -103,16 +105,18 @@ def cut_slice(
         if hostname and not is_label(hostname):
             problems.append(f"endpoints[{index}].hostname: met {quote(hostname)}, expected a DNS label")
             continue
-        target_name = _target_name(endpoint.target_ref, index, problems) if keeps_pod_names else ""
-        zone = intern(endpoint.zone or "")
-        if zone and not is_host_name(zone):
-            problems.append(f"endpoints[{index}].zone: met {quote(zone)}, expected a topology zone's name")
-            zone = ""
+        target_name = zone = ""
+        if isinstance(endpoint, shapes.RawEndpoint):
+            target_name = _target_name(endpoint.target_ref, index, problems) if needs.pod_names else ""
+            zone = _zone(endpoint.zone, index, problems) if needs.zones else ""
         for position, text in enumerate(endpoint.addresses or ()):
             packed = parse_address(text) if text else None
             if packed is not None:
                 assert text is not None
-                endpoints.append(Endpoint(packed, hostname, target_name, zone, spelling(packed, text)))
+                spelled = spelling(packed, text) if ":" in text else ""
+                if hostname or target_name or zone or spelled:
+                    details[len(addresses)] = Endpoint(packed, hostname, target_name, zone, spelled)
+                addresses.append(packed)
             elif is_names and text and is_host_name(text):
                 targets.append(text)
             else:
@@ -123,7 +127,8 @@ def cut_slice(
         name,
         _owner(labels, SERVICE_NAME_LABEL, problems),
         _ports(raw.ports, "ports", problems),
-        tuple(endpoints),
+        tuple(addresses),
+        tuple([details.get(at) or Endpoint(found) for at, found in enumerate(addresses)]) if details else (),
         tuple(targets),
         _owner(labels, IMPORT_NAME_LABEL, problems),
         _owner(labels, SOURCE_CLUSTER_LABEL, problems),
@@ -209,6 +214,13 @@ def _target_name(target: shapes.RawTargetRef | None, index: int, problems: list[
         problems.append(f"endpoints[{index}].targetRef.name: met {quote(name)}, expected a DNS name")
         return ""
     return name
+
+
+def _zone(zone: str | None, index: int, problems: list[str]) -> str:
+    if zone and not is_host_name(zone):
+        problems.append(f"endpoints[{index}].zone: met {quote(zone)}, expected a topology zone's name")
+        return ""
+    return intern(zone or "")
 
 
 def _owner(labels: dict[str, str], label: str, problems: list[str]) -> str:

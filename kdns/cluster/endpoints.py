@@ -28,11 +28,17 @@ _new = tuple.__new__  # makes a NamedTuple at half the cost: all the cluster's e
 class SliceRecords:
     """What the endpoints of one slice are called, and the records they give; computed when asked for, and kept."""
 
-    def __init__(self, endpoints: tuple[Endpoint, ...], ports: tuple[Port, ...], labels: Sequence[bytes]) -> None:
-        self.endpoints = endpoints
+    def __init__(
+        self,
+        addresses: tuple[bytes, ...],
+        ports: tuple[Port, ...],
+        labels: Sequence[bytes],
+        details: tuple[Endpoint, ...] = (),
+    ) -> None:
+        self.addresses = addresses
         self.ports = ports
         self.labels = labels  # of each endpoint; empty where it has no name that fits
-        self.addresses = tuple([endpoint.address for endpoint in endpoints])
+        self._details = details  # of each endpoint, or none at all
         self.ipv6 = tuple([address for address in self.addresses if len(address) != 4])
         self.ipv4 = self.addresses
         if self.ipv6:
@@ -45,8 +51,8 @@ class SliceRecords:
     @classmethod
     def of(cls, slice_: EndpointSlice, imported: bool, pod_names: bool) -> SliceRecords:
         """The records of a slice; below a ServiceImport, names end in the cluster they come from."""
-        made = cls(slice_.endpoints, slice_.ports or NO_PORTS, ())
-        named = [endpoint for endpoint in slice_.endpoints if endpoint.hostname or endpoint.text]
+        made = cls(slice_.addresses, slice_.ports or NO_PORTS, (), slice_.details)
+        named = [endpoint for endpoint in slice_.details if endpoint.hostname or endpoint.text]
         if named or pod_names or imported or made.ipv6:
             made.labels = [owners.endpoint_label(endpoint, pod_names) for endpoint in slice_.endpoints]
         else:
@@ -66,12 +72,12 @@ class SliceRecords:
     def zones(self) -> dict[str, SliceRecords]:
         """The endpoints of each topology zone, by its name in lower case."""
         found: dict[str, list[int]] = {}
-        for position, endpoint in enumerate(self.endpoints):
+        for position, endpoint in enumerate(self._details):
             if endpoint.zone:
                 found.setdefault(endpoint.zone.lower(), []).append(position)
         return {
             zone: SliceRecords(
-                tuple([self.endpoints[position] for position in positions]),
+                tuple([self.addresses[position] for position in positions]),
                 self.ports,
                 tuple([self.labels[position] for position in positions]),
             )
@@ -164,7 +170,7 @@ class SliceCache:
             return entry.records
         made = entry.records = self.passing_records(entry)
         self._used[entry] = None
-        self._endpoints += len(made.endpoints)
+        self._endpoints += len(made.addresses)
         while self._endpoints > self._max_endpoints:
             self.forget(next(iter(self._used)))
         return made
@@ -178,7 +184,7 @@ class SliceCache:
 
         It costs as much as what changed since the last time.
         """
-        if sum([len(part.endpoints) for part in slices]) < MIN_LARGE:
+        if sum([len(part.addresses) for part in slices]) < MIN_LARGE:
             return False
         key = namespace, name
         found = self._large.pop(key, None) or _Large()
@@ -192,7 +198,7 @@ class SliceCache:
     def forget(self, entry: SliceEntry) -> None:
         """Drop what is kept of a slice, because it changed or went."""
         if entry.records is not None:
-            self._endpoints -= len(entry.records.endpoints)
+            self._endpoints -= len(entry.records.addresses)
             entry.records = None
             del self._used[entry]
 

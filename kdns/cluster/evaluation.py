@@ -64,7 +64,7 @@ class Evaluator:
             return [Node(owner, ())]
         if service.type is ServiceType.CLUSTER_IP:
             nodes = services.cluster_ip_nodes(service, owner, self._ttl, zone.imported)
-            if not nodes and any(part.endpoints for part in slices):
+            if not nodes and any(part.addresses for part in slices):
                 nodes = [Node(owner, ())]
         elif not zone.imported and (target := self._alias_target(namespace, name)):
             chain = aliases.follow(owner, target, zone.name, self._ttl, lambda found: self.look_up(found, zone))
@@ -260,7 +260,7 @@ class Evaluator:
 
 def has_endpoints(entries: Iterable[SliceEntry]) -> bool:
     """Whether any slice has a ready endpoint."""
-    return any(entry.slice.endpoints or entry.slice.targets for entry in entries)
+    return any(entry.slice.addresses or entry.slice.targets for entry in entries)
 
 
 def _find(nodes: dict[bytes, Node], name: bytes) -> Node | None:

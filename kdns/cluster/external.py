@@ -234,7 +234,7 @@ class ExternalNames:
             if service is None:
                 continue
             if self._options.headless and service.type is ServiceType.HEADLESS:
-                found += [endpoint.address for endpoint in entry.slice.endpoints]
+                found += entry.slice.addresses
             else:
                 found += _packed(service)
         return found

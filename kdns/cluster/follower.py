@@ -22,7 +22,7 @@ from kdns.cluster.resync import Resync
 from kdns.cluster.tally import ResourceStatistics
 from kdns.cluster.telemetry import Telemetry
 from kdns.cluster.unlisted import OF_KIND, Unlisted
-from kdns.cluster.view import View
+from kdns.cluster.view import View, needs_of
 from kdns.errors import ClusterError
 from kdns.metrics import Registry
 
@@ -73,7 +73,7 @@ class ClusterFollower:
         self._is_late = False
         self._told: Unlisted | None = None  # to on_listed
         self._replicas = [
-            Replica(resource, clock, on_events, self._tell_listed, view.endpoint_pod_names, on_programmed)
+            Replica(resource, clock, on_events, self._tell_listed, needs_of([view]), on_programmed)
             for resource in resources_of(view)
         ]
 

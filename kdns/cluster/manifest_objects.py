@@ -96,7 +96,7 @@ def read_objects(text: bytes, is_json: bool, before: Mapping[Key, Held], needs: 
                 if (raw["kind"], raw["apiVersion"]) == ("Endpoints", "v1"):
                     content.problems.append(f"{place}: {ENDPOINTS_HINT}")
             elif identify(kind, raw) is None:
-                content.problems += [f"{place}: {problem}" for problem in decode(kind, raw, needs.pod_names).problems]
+                content.problems += [f"{place}: {problem}" for problem in decode(kind, raw, needs).problems]
                 unclear.add(kind)
             else:
                 _take(content, kind, raw, place, before, needs)
@@ -111,7 +111,7 @@ def _take(content: Content, kind: Kind, raw: Any, place: str, before: Mapping[Ke
     identity = identify(kind, raw)
     assert identity is not None
     key = Key(kind, *identity)
-    event, problems = decode(kind, raw, needs.pod_names)
+    event, problems = decode(kind, raw, needs)
     content.problems += [f"{place}: {problem}" for problem in problems]
     held = before.get(key)
     if event is None and problems:

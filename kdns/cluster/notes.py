@@ -87,11 +87,10 @@ def read_service(octets: bytes) -> ServiceNote:
 
 
 def _slice_note(entry: SliceEntry, pod_names: bool) -> SliceNote:
-    endpoints = entry.slice.endpoints
     return SliceNote(
         _ports(entry.slice.ports),
-        tuple([owners.endpoint_label(endpoint, pod_names) for endpoint in endpoints]),
-        tuple([endpoint.address for endpoint in endpoints]),
+        tuple([owners.endpoint_label(endpoint, pod_names) for endpoint in entry.slice.endpoints]),
+        entry.slice.addresses,
     )
 
 

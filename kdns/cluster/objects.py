@@ -1,11 +1,12 @@
 """Kubernetes objects, cut to the fields DNS needs.
 
-There are as many endpoints in memory as the cluster has Pods, so they are msgspec structs outside the garbage
-collector's reach: 56 octets each, and nothing to traverse.
+There are as many endpoints in memory as the cluster has Pods. Most are an address and nothing more, and kept as that;
+the others are msgspec structs outside the garbage collector's reach: 56 octets each, and nothing to traverse.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum, IntEnum
 from typing import NamedTuple
 
@@ -69,16 +70,43 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False):
 
 
 class EndpointSlice(msgspec.Struct, frozen=True):
-    """An EndpointSlice's ready endpoints; `service` and `service_import` name its owner, empty where there is none."""
+    """An EndpointSlice's ready endpoints; `service` and `service_import` name its owner, empty where there is none.
+
+    Made by `of`: so that equal ones are equal, there are `details` only where there is more to say than addresses.
+    """
 
     namespace: str
     name: str
     service: str
-    ports: tuple[Port, ...] = ()
-    endpoints: tuple[Endpoint, ...] = ()
-    targets: tuple[str, ...] = ()  # addressType FQDN: the addresses are names
-    service_import: str = ""
-    source_cluster: str = ""
+    ports: tuple[Port, ...]
+    addresses: tuple[bytes, ...]  # of the endpoints, packed
+    details: tuple[Endpoint, ...]  # the endpoints, where any of them is more than an address
+    targets: tuple[str, ...]  # addressType FQDN: the addresses are names
+    service_import: str
+    source_cluster: str
+
+    @classmethod
+    def of(
+        cls,
+        namespace: str,
+        name: str,
+        service: str,
+        ports: tuple[Port, ...] = (),
+        endpoints: Sequence[Endpoint] = (),
+        targets: tuple[str, ...] = (),
+        service_import: str = "",
+        source_cluster: str = "",
+    ) -> EndpointSlice:
+        """A slice of these endpoints."""
+        addresses = tuple([endpoint.address for endpoint in endpoints])
+        is_plain = all(endpoint == Endpoint(endpoint.address) for endpoint in endpoints)
+        details = () if is_plain else tuple(endpoints)
+        return cls(namespace, name, service, ports, addresses, details, targets, service_import, source_cluster)
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Every endpoint with what there is to say about it; made anew at each call where that is nothing."""
+        return self.details or tuple([Endpoint(address) for address in self.addresses])
 
 
 class Pod(msgspec.Struct, frozen=True, gc=False):

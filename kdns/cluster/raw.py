@@ -11,7 +11,8 @@ leave out.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from sys import intern
 from typing import Any, NamedTuple, cast
 
@@ -20,19 +21,21 @@ import msgspec
 from kdns.cluster import cuts, shapes
 from kdns.cluster.cuts import quote
 from kdns.cluster.objects import ClusterObject, Event, Kind
+from kdns.cluster.view import Needs
 from kdns.errors import ManifestError
 
 DEFAULT_NAMESPACE = "default"
+EVERYTHING = Needs()
 
 # Lists of which one element may be left out, and what an element is.
-_LISTS: dict[Kind, tuple[tuple[str, type[msgspec.Struct]], ...]] = {
-    Kind.NAMESPACE: (),
-    Kind.SERVICE: (("spec.ports", shapes.RawPort),),
-    Kind.ENDPOINT_SLICE: (("endpoints", shapes.RawEndpoint), ("ports", shapes.RawPort)),
-    Kind.POD: (),
-    Kind.SERVICE_IMPORT: (("spec.ports", shapes.RawPort),),
+_LISTS: dict[type[shapes.RawObject], tuple[tuple[str, type[msgspec.Struct]], ...]] = {
+    shapes.RawNamespace: (),
+    shapes.RawService: (("spec.ports", shapes.RawPort),),
+    shapes.RawPlainEndpointSlice: (("endpoints", shapes.RawPlainEndpoint), ("ports", shapes.RawPort)),
+    shapes.RawEndpointSlice: (("endpoints", shapes.RawEndpoint), ("ports", shapes.RawPort)),
+    shapes.RawPod: (),
+    shapes.RawServiceImport: (("spec.ports", shapes.RawPort),),
 }
-_DECODERS = {kind: msgspec.json.Decoder(shape) for kind, shape in shapes.TYPES.items()}
 _VALIDATION = re.compile(
     r"Expected (?P<expected>.+?)(?:, got (?P<met>.+?))?(?: - at (?:`key` in )?`\$\.?(?P<field>.*)`)?"
 )
@@ -50,24 +53,29 @@ class Decoded(NamedTuple):
     problems: tuple[str, ...] = ()
 
 
-def decode(kind: Kind, raw: object, keeps_pod_names: bool = True) -> Decoded:
+def decode(kind: Kind, raw: object, needs: Needs = EVERYTHING) -> Decoded:
     """Cut an object parsed from JSON or YAML; never raises."""
     try:
-        return _decode_shape(kind, msgspec.convert(raw, shapes.TYPES[kind]), [], keeps_pod_names)
+        return decode_shape(kind, msgspec.convert(raw, shapes.shape_of(kind, needs)), needs)
     except msgspec.ValidationError:
-        return _decode_damaged(kind, raw, keeps_pod_names)
+        return _decode_damaged(kind, raw, needs)
 
 
-def decode_json(kind: Kind, text: bytes, keeps_pod_names: bool = True) -> Decoded:
+def decode_json(kind: Kind, text: bytes, needs: Needs = EVERYTHING) -> Decoded:
     """Cut an object from its JSON text; never raises."""
     try:
         try:
-            shape = _DECODERS[kind].decode(text)
+            shape = _decoder(kind, needs).decode(text)
         except msgspec.ValidationError:
-            return _decode_damaged(kind, msgspec.json.decode(text), keeps_pod_names)
+            return _decode_damaged(kind, msgspec.json.decode(text), needs)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return Decoded(None, (f"{kind.value}: met {quote(text.decode('ascii', 'replace'))}, expected JSON: {error}",))
-    return _decode_shape(kind, shape, [], keeps_pod_names)
+    return decode_shape(kind, shape, needs)
+
+
+@lru_cache(maxsize=64)
+def _decoder(kind: Kind, needs: Needs) -> msgspec.json.Decoder[shapes.RawObject]:
+    return msgspec.json.Decoder(shapes.shape_of(kind, needs))
 
 
 def identify(kind: Kind, raw: object) -> tuple[str, str] | None:
@@ -100,7 +108,9 @@ def explain(error: msgspec.ValidationError, below: str = "") -> str:
     return f"{field or 'object'}: {met}expected {expected}".replace("`", "")
 
 
-def _decode_shape(kind: Kind, shape: shapes.RawObject, problems: list[str], keeps_pod_names: bool) -> Decoded:
+def decode_shape(kind: Kind, shape: shapes.RawObject, needs: Needs, found: Sequence[str] = ()) -> Decoded:
+    """Cut an object from its shape, of which problems were `found` before; never raises."""
+    problems = list(found)
     metadata = shape.metadata or shapes.RawMetadata()
     namespace = "" if kind is Kind.NAMESPACE else intern(metadata.namespace or DEFAULT_NAMESPACE)
     name = metadata.name or ""
@@ -111,8 +121,8 @@ def _decode_shape(kind: Kind, shape: shapes.RawObject, problems: list[str], keep
         if kind is Kind.POD and metadata.deletion_timestamp is not None:
             return Decoded(None)
         labels = {key: label_text(value) for key, value in (metadata.labels or {}).items()}
-        if isinstance(shape, shapes.RawEndpointSlice):
-            made: ClusterObject | None = cuts.cut_slice(shape, namespace, name, labels, problems, keeps_pod_names)
+        if isinstance(shape, shapes.RawPlainEndpointSlice):
+            made: ClusterObject | None = cuts.cut_slice(shape, namespace, name, labels, problems, needs)
         else:
             made = _cut(shape, namespace, name, problems)
     except ManifestError as error:
@@ -120,12 +130,7 @@ def _decode_shape(kind: Kind, shape: shapes.RawObject, problems: list[str], keep
     return Decoded(Event(kind, namespace, name, made, labels), _told(kind, (namespace, name), problems))
 
 
-def _cut(
-    shape: shapes.RawPod | shapes.RawService | shapes.RawServiceImport | shapes.RawNamespace,
-    namespace: str,
-    name: str,
-    problems: list[str],
-) -> ClusterObject | None:
+def _cut(shape: shapes.RawObject, namespace: str, name: str, problems: list[str]) -> ClusterObject | None:
     match shape:
         case shapes.RawPod():
             return cuts.cut_pod(shape, namespace, name)
@@ -133,26 +138,26 @@ def _cut(
             return cuts.cut_service(shape, namespace, name, problems)
         case shapes.RawServiceImport():
             return cuts.cut_service_import(shape, namespace, name, problems)
-        case shapes.RawNamespace():
+        case _:
             return cuts.cut_namespace(name)
 
 
-def _decode_damaged(kind: Kind, raw: object, keeps_pod_names: bool) -> Decoded:
+def _decode_damaged(kind: Kind, raw: object, needs: Needs) -> Decoded:
     """Decode without the list elements that are not what they should be."""
     problems: list[str] = []
     try:
-        shape = msgspec.convert(_without_damage(kind, raw, problems), shapes.TYPES[kind])
+        shape = msgspec.convert(_without_damage(kind, raw, needs, problems), shapes.shape_of(kind, needs))
     except msgspec.ValidationError as error:
         return Decoded(None, _told(kind, identify(kind, raw), [*problems, explain(error)]))
-    return _decode_shape(kind, shape, problems, keeps_pod_names)
+    return decode_shape(kind, shape, needs, problems)
 
 
-def _without_damage(kind: Kind, raw: object, problems: list[str]) -> object:
+def _without_damage(kind: Kind, raw: object, needs: Needs, problems: list[str]) -> object:
     """`raw` with null in place of each damaged element of a list that can spare one."""
     if not isinstance(raw, Mapping):
         return raw
     whole: dict[Any, Any] = dict(raw)
-    for path, element in _LISTS[kind]:
+    for path, element in _LISTS[shapes.shape_of(kind, needs)]:
         holder = whole
         *parents, field = path.split(".")
         for parent in parents:

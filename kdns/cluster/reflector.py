@@ -23,6 +23,7 @@ from kdns.cluster.api_errors import ApiError, ErrorKind
 from kdns.cluster.backoff import Backoff, Pace
 from kdns.cluster.outage import Outage
 from kdns.cluster.replica import Listed, Replica
+from kdns.cluster.view import Needs
 from kdns.cluster.watchdog import Watchdog
 from kdns.cluster.watching import Change, Key, WatchLine
 
@@ -223,15 +224,16 @@ class Reflector:
         deadline = self._clock() + self._list_seconds
         progress_at = self._clock()
         is_warned = False
+        needs = None if len(self._replica) else self._replica.needs  # most of what is known has not changed
         while True:
             read = await self._read_within(stream, NO_END_WARN_SECONDS / 2)
             lines, size = read or [], len(listed)
             for index, line in enumerate(lines):
-                found = self._read_line(line)
+                found = self._read_line(line, needs)
                 if found.change is Change.INITIAL_END:
                     return listed, found.version, lines[index + 1 :]
                 if found.change is Change.PUT:
-                    self._replica.collect(listed, found.key, found.stamp, found.text)
+                    self._replica.collect(listed, found.key, found.stamp, found.text, found.shape)
                 elif found.change is Change.DELETE and found.key is not None:
                     listed.pop(found.key, None)
             now = self._clock()
@@ -317,7 +319,7 @@ class Reflector:
             flush_at = self._clock() + FLUSH_SECONDS
             while lines:
                 for line in lines:
-                    self._apply(self._read_line(line))
+                    self._apply(self._read_line(line, self._replica.needs))
                 # One turn of the loop lets in what waits in the socket: a burst goes on as one.
                 await asyncio.sleep(0)
                 lines = stream.read_ready() if self._clock() < flush_at else []
@@ -340,9 +342,9 @@ class Reflector:
         self._futile_watches = 0
         self._note_progress()
 
-    def _read_line(self, line: bytes) -> WatchLine:
+    def _read_line(self, line: bytes, needs: Needs | None = None) -> WatchLine:
         try:
-            return watching.read_line(self._resource.kind, line)
+            return watching.read_line(self._resource.kind, line, needs)
         except ApiError:
             self._futile_watches += 1
             raise

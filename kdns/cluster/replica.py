@@ -11,10 +11,12 @@ from typing import NamedTuple
 
 from kdns import log
 from kdns.cluster.objects import EndpointSlice, Event
-from kdns.cluster.raw import decode_json
+from kdns.cluster.raw import EVERYTHING, decode_json, decode_shape
 from kdns.cluster.resources import Resource
+from kdns.cluster.shapes import RawObject
 from kdns.cluster.tally import ResourceStatistics, Tally
 from kdns.cluster.trigger import trigger_time
+from kdns.cluster.view import Needs
 from kdns.cluster.watching import Change, Key, WatchLine
 
 MAX_TOLD = 1000  # different problems with objects that are logged
@@ -44,14 +46,14 @@ class Replica:
         clock: Callable[[], float],
         on_events: Callable[[list[Event]], None],
         on_listed: Callable[[], None],
-        keeps_pod_names: bool = True,
+        needs: Needs = EVERYTHING,
         on_programmed: OnProgrammed = lambda namespace, service, triggered_at: None,
     ) -> None:
         self.resource = resource
         self.tally = Tally(resource, clock)
         self._on_events = on_events
         self._on_listed = on_listed
-        self._keeps_pod_names = keeps_pod_names
+        self.needs = needs
         self._on_programmed = on_programmed
         self._triggered: list[tuple[str, str, float]] = []  # by events not yet told
         self._stamps: dict[Key, str] = {}
@@ -76,12 +78,14 @@ class Replica:
         """How many known objects are not among these."""
         return sum(key not in keys for key in self._stamps)
 
-    def collect(self, listed: dict[Key, Listed], key: Key | None, stamp: str, text: bytes) -> None:
+    def collect(
+        self, listed: dict[Key, Listed], key: Key | None, stamp: str, text: bytes, shape: RawObject | None = None
+    ) -> None:
         """Take an object into a list that is being read. What has not changed is not even decoded."""
         if key is not None and self._is_current(key, stamp):
             listed[key] = Listed(stamp, None)
             return
-        event = self._decode(text)
+        event = self._decode(text, shape)
         if key is not None:
             listed[key] = Listed(stamp, event)
 
@@ -114,7 +118,7 @@ class Replica:
             self.tally.malformed += 1
         elif line.change is Change.PUT:
             is_news = key is None or not self._is_current(key, line.stamp)
-            if is_news and self._put(key, line.stamp, line.text):
+            if is_news and self._put(key, line.stamp, line.text, line.shape):
                 self._note_trigger(line.text)
 
     def repair(self, key: Key, known: str | None, found: tuple[str, bytes] | None) -> bool:
@@ -156,8 +160,8 @@ class Replica:
     def _is_current(self, key: Key, stamp: str) -> bool:
         return bool(stamp) and self._stamps.get(key) == stamp
 
-    def _put(self, key: Key | None, stamp: str, text: bytes) -> bool:
-        event = self._decode(text)
+    def _put(self, key: Key | None, stamp: str, text: bytes, shape: RawObject | None = None) -> bool:
+        event = self._decode(text, shape)
         if key is None:
             return False
         if event is None:
@@ -184,8 +188,11 @@ class Replica:
         if isinstance(changed, EndpointSlice) and changed.service and (began := trigger_time(text)) is not None:
             self._triggered.append((changed.namespace, changed.service, began))
 
-    def _decode(self, text: bytes) -> Event | None:
-        decoded = decode_json(self.resource.kind, text, self._keeps_pod_names)
+    def _decode(self, text: bytes, shape: RawObject | None) -> Event | None:
+        if shape is not None:
+            decoded = decode_shape(self.resource.kind, shape, self.needs)
+        else:
+            decoded = decode_json(self.resource.kind, text, self.needs)
         if decoded.problems:
             self.tally.malformed += 1
         for problem in decoded.problems:

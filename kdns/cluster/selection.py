@@ -109,7 +109,7 @@ class EndpointSelection:
         made = {}
         for (family, ports), found in endpoints.items():
             name = _slice_name(service.name, family, ports)
-            content = EndpointSlice(service.namespace, name, service.name, ports, tuple(found))
+            content = EndpointSlice.of(service.namespace, name, service.name, ports, tuple(found))
             made[name] = Event(Kind.ENDPOINT_SLICE, service.namespace, name, content, labels)
         return made
 

@@ -83,7 +83,7 @@ def zonal_nodes(slices: Sequence[SliceRecords], owner: bytes, ttl: int, random: 
     """The nodes of the topology zones of a headless Service; without endpoints, every zone is one without data."""
     if len(WILDCARD + DIRECTIVES[1] + owner) > MAX_NAME:
         return []
-    fallback = owner if any(part.endpoints for part in slices) else None
+    fallback = owner if any(part.addresses for part in slices) else None
     pin, prefer = (directive + owner for directive in DIRECTIVES)
     nodes = [
         Node(ZONE + owner, ()),
@@ -131,7 +131,7 @@ def _group_by_ports(slices: Sequence[SliceRecords]) -> dict[tuple[Port, ...], li
     """The slices that have endpoints, those with the same ports together."""
     groups: dict[tuple[Port, ...], list[SliceRecords]] = {}
     for part in slices:
-        if part.endpoints:
+        if part.addresses:
             groups.setdefault(part.ports, []).append(part)
     return groups
 
@@ -160,11 +160,11 @@ def _srv_answers(
 
     Of more records than a message holds, these are as many as it does, from any one onwards, and no addresses.
     """
-    candidates = sum([len(ports) * len(part.endpoints) for ports, slices in groups for part in slices])
+    candidates = sum([len(ports) * len(part.addresses) for ports, slices in groups for part in slices])
     parts = [
         (part, heads) for ports, slices in groups if (heads := records.srv_heads(ports, candidates)) for part in slices
     ]
-    expected = sum([len(part.endpoints) * len(heads) for part, heads in parts])
+    expected = sum([len(part.addresses) * len(heads) for part, heads in parts])
     smallest = records.RECORD_OVERHEAD + records.SRV_HEAD + len(b"\x01x" + owner)
     most = records.MAX_MESSAGE // smallest
     if expected > most:

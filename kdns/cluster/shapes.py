@@ -5,9 +5,12 @@ The structs live for one decoding and hold no cycles: the garbage collector need
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from kdns.cluster.objects import Kind
+from kdns.cluster.view import Needs
 
 
 class RawMetadata(msgspec.Struct, gc=False, rename="camel"):
@@ -17,6 +20,8 @@ class RawMetadata(msgspec.Struct, gc=False, rename="camel"):
     namespace: str | None = None
     labels: dict[str, str | int | bool | None] | None = None
     deletion_timestamp: object = None
+    resource_version: str | None = None
+    uid: str | None = None
 
 
 class RawPort(msgspec.Struct, gc=False):
@@ -78,12 +83,17 @@ class RawTargetRef(msgspec.Struct, gc=False):
     name: str | None = None
 
 
-class RawEndpoint(msgspec.Struct, gc=False, rename="camel"):
-    """An endpoint of an EndpointSlice."""
+class RawPlainEndpoint(msgspec.Struct, gc=False, rename="camel"):
+    """An endpoint of an EndpointSlice, for views that use no more of it."""
 
     addresses: list[str | None] | None = None
     conditions: RawConditions | None = None
     hostname: str | None = None
+
+
+class RawEndpoint(RawPlainEndpoint, gc=False, rename="camel"):
+    """An endpoint of an EndpointSlice."""
+
     target_ref: RawTargetRef | None = None
     zone: str | None = None
 
@@ -103,49 +113,61 @@ class RawImportSpec(msgspec.Struct, gc=False):
     ports: list[RawPort | None] | None = None
 
 
-class RawNamespace(msgspec.Struct, gc=False):
+class RawObject(msgspec.Struct, gc=False, rename="camel"):
+    """What all objects have."""
+
+    kind: str | None = None
+    metadata: RawMetadata | None = None
+
+
+class RawNamespace(RawObject, gc=False):
     """A Namespace."""
 
-    metadata: RawMetadata | None = None
 
-
-class RawService(msgspec.Struct, gc=False):
+class RawService(RawObject, gc=False):
     """A Service."""
 
-    metadata: RawMetadata | None = None
     spec: RawServiceSpec | None = None
     status: RawServiceStatus | None = None
 
 
-class RawEndpointSlice(msgspec.Struct, gc=False, rename="camel"):
-    """An EndpointSlice."""
+class RawPlainEndpointSlice(RawObject, gc=False, rename="camel"):
+    """An EndpointSlice, for views that use no more of its endpoints."""
 
-    metadata: RawMetadata | None = None
     address_type: str | None = None
-    endpoints: list[RawEndpoint | None] | None = None
+    endpoints: Sequence[RawPlainEndpoint | None] | None = None
     ports: list[RawPort | None] | None = None
 
 
-class RawPod(msgspec.Struct, gc=False):
+class RawEndpointSlice(RawPlainEndpointSlice, gc=False, rename="camel"):
+    """An EndpointSlice."""
+
+    endpoints: Sequence[RawEndpoint | None] | None = None
+
+
+class RawPod(RawObject, gc=False):
     """A Pod."""
 
-    metadata: RawMetadata | None = None
     status: RawPodStatus | None = None
 
 
-class RawServiceImport(msgspec.Struct, gc=False):
+class RawServiceImport(RawObject, gc=False):
     """A ServiceImport."""
 
-    metadata: RawMetadata | None = None
     spec: RawImportSpec | None = None
 
 
-RawObject = RawNamespace | RawService | RawEndpointSlice | RawPod | RawServiceImport
-
-TYPES: dict[Kind, type[RawObject]] = {
+_TYPES: dict[Kind, type[RawObject]] = {
     Kind.NAMESPACE: RawNamespace,
     Kind.SERVICE: RawService,
     Kind.ENDPOINT_SLICE: RawEndpointSlice,
     Kind.POD: RawPod,
     Kind.SERVICE_IMPORT: RawServiceImport,
 }
+
+
+def shape_of(kind: Kind, needs: Needs) -> type[RawObject]:
+    """The shape of a kind, without what no view needs."""
+    if kind is Kind.ENDPOINT_SLICE and not (needs.pod_names or needs.zones):
+        return RawPlainEndpointSlice
+    return _TYPES[kind]

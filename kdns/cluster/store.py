@@ -7,7 +7,7 @@ asked for, from the state as it then is, so that any number of events cost no mo
 from __future__ import annotations
 
 import random as random_module
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
 from msgspec import structs
@@ -19,6 +19,7 @@ from kdns.cluster.external import ExternalNames
 from kdns.cluster.notes import client_node
 from kdns.cluster.objects import (
     ClusterObject,
+    Endpoint,
     EndpointSlice,
     Event,
     Kind,
@@ -197,8 +198,15 @@ class Store:
         return (
             old.ports != new.ports
             or old.targets != new.targets
-            or [(e.address, e.hostname) for e in old.endpoints] != [(e.address, e.hostname) for e in new.endpoints]
-            or (self._view.zonal and [e.zone for e in old.endpoints] != [e.zone for e in new.endpoints])
+            or old.addresses != new.addresses
+            or (old.details != new.details and self._show_differently(old.endpoints, new.endpoints))
+        )
+
+    def _show_differently(self, old: Sequence[Endpoint], new: Sequence[Endpoint]) -> bool:
+        """Whether endpoints with the same addresses differ in what names are made of."""
+        hostnames = [endpoint.hostname for endpoint in old] != [endpoint.hostname for endpoint in new]
+        return hostnames or (
+            self._view.zonal and [endpoint.zone for endpoint in old] != [endpoint.zone for endpoint in new]
         )
 
     def _service_changes(self, key: ServiceKey, change: ServiceChange) -> list[Node]:

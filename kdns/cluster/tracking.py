@@ -6,7 +6,8 @@ depend on (`changes`). Names that may be gone are noted as they were; whether th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
 
 from kdns.cluster import owners
 from kdns.cluster.aliases import Dependents, alias_target
@@ -87,13 +88,14 @@ class TrackedState:
         if old != new:
             concerned = {found for found in (old_service, service) if found}
             empty = {found for found in concerned if self._may_vanish(half, found)}
+            change = _SliceChange(old, old_service, _addresses(old), new, service, _addresses(new))
             if self.changes is not None:
-                self._note_slice(self.changes, imported, half, old, old_service, new, service)
+                self._note_slice(self.changes, imported, half, change)
             half.place(name, new, service)
             entry = entry or half.slices[name]
             self._evaluator.cache(imported).forget(entry)
             if not imported:
-                before, after = _addresses(old), _addresses(new)
+                before, after = change.before, change.after
                 self._state.index_endpoints(entry, before, after)
                 self._count_pointers(namespace, before if old_service else set(), after if service else set())
             for found in concerned:
@@ -195,35 +197,24 @@ class TrackedState:
                 entry.service == key.name and entry.slice.namespace == key.namespace for entry in holders
             )
 
-    def _note_slice(
-        self,
-        changes: Changes,
-        imported: bool,
-        half: Half,
-        old: EndpointSlice | None,
-        old_service: str,
-        new: EndpointSlice | None,
-        service: str,
-    ) -> None:
-        before, after = set(old.endpoints if old else ()), set(new.endpoints if new else ())
-        stays = old is not None and new is not None and _belongs(old, old_service) == _belongs(new, service)
+    def _note_slice(self, changes: Changes, imported: bool, half: Half, found: _SliceChange) -> None:
+        stays = found.belongs_where_it_did
         if not imported:
-            moved = before ^ after if stays else before | after
-            changes.addresses.update([endpoint.address for endpoint in moved])
-            changes.apex |= not self._local.isdisjoint([endpoint.address for endpoint in before | after])
-        if stays and _same_shape(old, new):
-            before, after = before - after, after - before
-        for slice_, name, concerned in ((old, old_service, before), (new, service, after)):
+            changes.addresses |= found.moved if stays else found.before | found.after
+            changes.apex |= not self._local.isdisjoint(found.before) or not self._local.isdisjoint(found.after)
+        lost, gained = found.parted if stays else (found.old_endpoints, found.new_endpoints)
+        sides = ((found.old, found.old_service, lost), (found.new, found.service, gained))
+        for slice_, name, concerned in sides:
             if slice_ is None or not name:
                 continue
             key = ServiceKey(imported, slice_.namespace, name)
             change = changes.service(key)
             change.endpoints |= self._labels(imported, slice_, concerned)
-            found = half.services.get(name)
-            change.own |= found is not None and (imported or found.type is ServiceType.HEADLESS)
+            service = half.services.get(name)
+            change.own |= service is not None and (imported or service.type is ServiceType.HEADLESS)
             if change.own and self._view.zonal and not imported:
                 change.stale |= ZONAL_PREFIXES  # a slice of names may turn the Service into an alias
-            if slice_ is old:
+            if slice_ is found.old:
                 change.lost_endpoints |= bool(concerned)
                 if change.own:
                     self._note_stale(changes, key, [slice_])
@@ -234,23 +225,64 @@ class TrackedState:
         return {label + cluster for label in labels if label}
 
 
+class _SliceChange(NamedTuple):
+    """A slice, the Service it is behind and its addresses, as they were and as they are."""
+
+    old: EndpointSlice | None
+    old_service: str
+    before: set[bytes]
+    new: EndpointSlice | None
+    service: str
+    after: set[bytes]
+
+    @property
+    def belongs_where_it_did(self) -> bool:
+        """Whether it was there, still is, and its endpoints are below the same name."""
+        old, new = self.old, self.new
+        if old is None or new is None:
+            return False
+        return self.old_service == self.service and old.source_cluster == new.source_cluster
+
+    @property
+    def old_endpoints(self) -> Collection[Endpoint]:
+        """What it was."""
+        return self.old.endpoints if self.old else ()
+
+    @property
+    def new_endpoints(self) -> Collection[Endpoint]:
+        """What it is."""
+        return self.new.endpoints if self.new else ()
+
+    @property
+    def moved(self) -> set[bytes]:
+        """The addresses of endpoints that came, went or changed."""
+        if not self._has_details:
+            return self.before ^ self.after
+        return {endpoint.address for endpoint in set(self.old_endpoints) ^ set(self.new_endpoints)}
+
+    @property
+    def parted(self) -> tuple[Collection[Endpoint], Collection[Endpoint]]:
+        """The endpoints that went and those that came: all, unless those it still has answer as they did."""
+        old, new = self.old, self.new
+        if old is None or new is None or old.ports != new.ports:
+            return self.old_endpoints, self.new_endpoints
+        # Somebody who is there twice may be there once now: that is another answer, and no difference of sets.
+        if self._has_details:
+            before, after = set(old.endpoints), set(new.endpoints)
+            if len(before) == len(old.addresses) and len(after) == len(new.addresses):
+                return before - after, after - before
+        elif len(self.before) == len(old.addresses) and len(self.after) == len(new.addresses):
+            lost, gained = self.before - self.after, self.after - self.before
+            return [Endpoint(address) for address in lost], [Endpoint(address) for address in gained]
+        return old.endpoints, new.endpoints
+
+    @property
+    def _has_details(self) -> bool:
+        return bool((self.old and self.old.details) or (self.new and self.new.details))
+
+
 def _addresses(slice_: EndpointSlice | None) -> set[bytes]:
-    return {endpoint.address for endpoint in slice_.endpoints} if slice_ else set()
-
-
-def _belongs(slice_: EndpointSlice, service: str) -> tuple[str, str]:
-    return service, slice_.source_cluster
-
-
-def _same_shape(old: EndpointSlice | None, new: EndpointSlice | None) -> bool:
-    """Whether names that both slices have answer the same but for other slices: equal ports, nobody twice."""
-    return (
-        old is not None
-        and new is not None
-        and old.ports == new.ports
-        and len(set(old.endpoints)) == len(old.endpoints)
-        and len(set(new.endpoints)) == len(new.endpoints)
-    )
+    return set(slice_.addresses) if slice_ else set()
 
 
 def _pointed_addresses(space: Space) -> list[set[bytes]]:

@@ -22,6 +22,7 @@ class Needs:
     """What views use of objects beyond the least; a source leaves the rest out, for it is half of the memory."""
 
     pod_names: bool = True  # targetRef.name of endpoints
+    zones: bool = True  # topology zones of endpoints
     labels: bool = True  # metadata.labels
     external_addresses: bool = True  # of Services
 
@@ -65,6 +66,7 @@ def needs_of(views: Iterable[View]) -> Needs:
     views = list(views)
     return Needs(
         pod_names=any(view.endpoint_pod_names for view in views),
+        zones=any(view.zonal for view in views),
         labels=any(view.labels is not None or view.namespace_labels is not None for view in views),
         external_addresses=any(view.external is not None for view in views),
     )

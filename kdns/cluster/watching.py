@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import msgspec
 
 from kdns.cluster.api_errors import ApiError, ErrorKind, error_of_event
 from kdns.cluster.objects import Kind
 from kdns.cluster.raw import DEFAULT_NAMESPACE
+from kdns.cluster.shapes import RawObject, shape_of
+from kdns.cluster.view import Needs
 
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"  # annotation of the bookmark that ends the list in a watch
 
 Key = tuple[str, str]  # namespace, name
+
+_new = tuple.__new__  # makes a NamedTuple at half the cost
 
 
 class Change(Enum):
@@ -41,13 +46,17 @@ class Identity(NamedTuple):
 
 
 class WatchLine(NamedTuple):
-    """One line. `text` is the object's JSON; `version` that of the object, empty where it has none."""
+    """One line. `text` is the object's JSON; `version` that of the object, empty where it has none.
+
+    Where the object is decoded along, that is its `shape`, and `text` is the line.
+    """
 
     change: Change
     text: bytes
     key: Key | None = None
     version: str = ""
     stamp: str = ""  # see Identity
+    shape: RawObject | None = None
 
 
 class _Line(msgspec.Struct, gc=False):
@@ -83,13 +92,19 @@ class _AnyObject(msgspec.Struct, gc=False):
 
 
 _CHANGES = {"ADDED": Change.PUT, "MODIFIED": Change.PUT, "DELETED": Change.DELETE, "BOOKMARK": Change.BOOKMARK}
+_PUTS = {"ADDED": Change.PUT, "MODIFIED": Change.PUT}
 _LINE = msgspec.json.Decoder(_Line)
 _OBJECT = msgspec.json.Decoder(_Object)
 _ANY_OBJECT = msgspec.json.Decoder(_AnyObject)
 
 
-def read_line(kind: Kind, line: bytes) -> WatchLine:
-    """What a line tells. Raises ApiError for an ERROR event, and for what is no line of a watch on this kind."""
+def read_line(kind: Kind, line: bytes, needs: Needs | None = None) -> WatchLine:
+    """What a line tells. Raises ApiError for an ERROR event, and for what is no line of a watch on this kind.
+
+    Whoever will want the object anyway says what its views need of it: then it is decoded along, if that is easy.
+    """
+    if needs is not None and (found := _read_whole(kind, line, needs)) is not None:
+        return found
     try:
         decoded = _LINE.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -107,6 +122,28 @@ def read_line(kind: Kind, line: bytes) -> WatchLine:
     if found_kind is not None and found_kind != kind.value:
         raise ApiError(ErrorKind.PROTOCOL, f"the watch sent a {found_kind}, expected a {kind.value}")
     return WatchLine(change, text, *identity)
+
+
+def _read_whole(kind: Kind, line: bytes, needs: Needs) -> WatchLine | None:
+    """What a line tells that is nothing special, in one pass; None for any other."""
+    try:
+        decoded = _whole_decoder(kind, needs).decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    change = _PUTS.get(decoded.type)
+    shape = decoded.object
+    metadata = shape.metadata
+    if change is None or shape.kind != kind.value or metadata is None:
+        return None
+    version = metadata.resource_version or ""
+    key = _key(kind, metadata.namespace, metadata.name)
+    return _new(WatchLine, (change, line, key, version, _stamp(version, metadata.uid), shape))
+
+
+@lru_cache(maxsize=64)
+def _whole_decoder(kind: Kind, needs: Needs) -> msgspec.json.Decoder[Any]:
+    fields: list[tuple[str, type]] = [("type", str), ("object", shape_of(kind, needs))]
+    return msgspec.json.Decoder(msgspec.defstruct("_WholeLine", fields, gc=False))
 
 
 def identify(kind: Kind, text: bytes) -> Identity:

@@ -149,7 +149,7 @@ def test_an_external_address_points_to_every_service_that_has_it():
 
 
 def test_the_name_server_has_the_external_addresses_of_the_service_that_leads_here():
-    slice_ = EndpointSlice("shop", "s", "lb", HTTP, (Endpoint(b"\x0a\1\1\1"),))
+    slice_ = EndpointSlice.of("shop", "s", "lb", HTTP, (Endpoint(b"\x0a\1\1\1"),))
     found = nodes_of(VIEW, Namespace("shop"), balancer("203.0.113.1", "lb.cdn.test"), slice_)
     server = b"\x03ns1\x03dns" + EXAMPLE
     assert answer(found[server], RRType.A).rdatas == (bytes((203, 0, 113, 1)),)
@@ -161,7 +161,7 @@ def test_the_name_server_has_the_external_addresses_of_the_service_that_leads_he
 @pytest.mark.parametrize("headless", [True, False])
 def test_endpoints_are_there_with_headless_where_the_service_has_no_external_address(headless: bool):
     view = replace(VIEW, external=ExternalZones((EXAMPLE,), headless=headless))
-    slice_ = EndpointSlice("shop", "s", "db", HTTP, (Endpoint(b"\x0a\1\1\2", "a"),))
+    slice_ = EndpointSlice.of("shop", "s", "db", HTTP, (Endpoint(b"\x0a\1\1\2", "a"),))
     for external in ((), ("203.0.113.1",)):
         service = Service("shop", "db", ServiceType.HEADLESS, (), HTTP, external_addresses=external)
         found = nodes_of(view, Namespace("shop"), service, slice_)
@@ -172,7 +172,7 @@ def test_endpoints_are_there_with_headless_where_the_service_has_no_external_add
 def test_endpoints_go_when_their_service_gets_an_external_address():
     store = Store(VIEW, lambda: 1.0)
     service = Service("shop", "db", ServiceType.HEADLESS, (), HTTP)
-    slice_ = EndpointSlice("shop", "s", "db", HTTP, (Endpoint(b"\x0a\1\1\2", "a"),))
+    slice_ = EndpointSlice.of("shop", "s", "db", HTTP, (Endpoint(b"\x0a\1\1\2", "a"),))
     for found in (Namespace("shop"), service, slice_):
         store.apply(event_of(found))
     list(store.all_nodes())
@@ -189,9 +189,9 @@ def test_one_endpoint_of_many_makes_few_nodes():
     many = tuple(Endpoint(bytes((10, 2, n >> 8, n & 255))) for n in range(500))
     for found in (Namespace("shop"), Service("shop", "db", ServiceType.HEADLESS, (), HTTP)):
         store.apply(event_of(found))
-    store.apply(event_of(EndpointSlice("shop", "s", "db", HTTP, many)))
+    store.apply(event_of(EndpointSlice.of("shop", "s", "db", HTTP, many)))
     list(store.all_nodes())
-    store.apply(event_of(EndpointSlice("shop", "s", "db", HTTP, many[1:])))
+    store.apply(event_of(EndpointSlice.of("shop", "s", "db", HTTP, many[1:])))
     changed = [node for node in store.take_changes() if isinstance(node, ExternalNode)]
     assert len(changed) < 30
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import suppress
 
 import pytest
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 from kdns.cluster.api_errors import ApiError, ErrorKind
 from kdns.cluster.lines import LineSplitter
 from kdns.cluster.objects import Kind
-from kdns.cluster.watching import Change, read_line
+from kdns.cluster.raw import decode_json, decode_shape
+from kdns.cluster.view import Needs
+from kdns.cluster.watching import Change, WatchLine, read_line
 
 
 @given(st.lists(st.binary(max_size=20)), st.lists(st.integers(1, 30)))
@@ -108,3 +111,63 @@ def test_any_object_is_an_event_or_an_error(kind: object, found: object) -> None
         return
     assert isinstance(read.version, str)
     assert read.key is None or all(isinstance(part, str) for part in read.key)
+
+
+NEEDS = (Needs(), Needs(pod_names=False, zones=False))
+parts_of_slices = st.fixed_dictionaries(
+    {},
+    optional={
+        "addresses": st.lists(st.sampled_from(["10.0.0.1", "fd00::1", "fd00::0001", "www.example.com", "x", None, 7])),
+        "conditions": st.sampled_from([None, {}, {"ready": True}, {"ready": False}, {"ready": "yes"}, 7]),
+        "hostname": st.sampled_from([None, "", "a", "not a label", 7]),
+        "targetRef": st.sampled_from([None, {}, {"name": "pod-1"}, {"name": 7}, 7]),
+        "zone": st.sampled_from([None, "", "eu-1a", "no zone", 7]),
+    },
+)
+metadata_of_slices = st.fixed_dictionaries(
+    {"name": st.sampled_from(["web-1", "", "No", None, 7])},
+    optional={
+        "namespace": st.sampled_from(["shop", None, 7]),
+        "resourceVersion": st.sampled_from(["7", None, 7]),
+        "uid": st.sampled_from(["0123456789", None, 7]),
+        "labels": st.sampled_from([None, {"kubernetes.io/service-name": "web"}, {"a": None}, {"a": []}, 7]),
+        "annotations": st.sampled_from([{"k8s.io/initial-events-end": "true"}, 7]),
+    },
+)
+objects = st.fixed_dictionaries(
+    {"kind": st.sampled_from(["EndpointSlice", "EndpointSlice", "EndpointSlice", None, "Status", 7])},
+    optional={
+        "metadata": metadata_of_slices,
+        "addressType": st.sampled_from(["IPv4", "FQDN", 7]),
+        "endpoints": st.lists(parts_of_slices | st.just(None), max_size=3),
+        "ports": st.lists(st.sampled_from([{"name": "http", "port": 80}, {"port": "http"}, None]), max_size=2),
+    },
+)
+
+
+@given(st.sampled_from(["ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR", "", 7]), objects, st.sampled_from(NEEDS))
+def test_an_object_that_is_decoded_along_is_the_same(kind: object, found: object, needs: Needs) -> None:
+    line = json.dumps({"type": kind, "object": found}).encode()
+    try:
+        alone = read_line(Kind.ENDPOINT_SLICE, line)
+    except ApiError as error:
+        with pytest.raises(ApiError, match=f"^{re.escape(str(error))}$"):
+            read_line(Kind.ENDPOINT_SLICE, line, needs)
+        return
+    along = read_line(Kind.ENDPOINT_SLICE, line, needs)
+    if along.shape is None:
+        assert along == alone
+        return
+    assert along[2:5] == alone[2:5]
+    assert (along.change, along.text) == (Change.PUT, line)
+    assert decode_shape(Kind.ENDPOINT_SLICE, along.shape, needs) == decode_json(Kind.ENDPOINT_SLICE, alone.text, needs)
+
+
+def test_what_is_nothing_special_is_decoded_along() -> None:
+    def read(kind: str) -> WatchLine:
+        found = {"kind": "EndpointSlice", "metadata": {"name": "web-1", "namespace": "shop"}, "endpoints": []}
+        return read_line(Kind.ENDPOINT_SLICE, json.dumps({"type": kind, "object": found}).encode(), Needs())
+
+    assert read("ADDED").shape is not None
+    assert read("MODIFIED").shape is not None
+    assert read("DELETED").shape is None

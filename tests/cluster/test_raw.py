@@ -274,7 +274,7 @@ def test_slice_of_names_has_targets() -> None:
 @pytest.mark.parametrize("labels", [None, {}, {"app": "web"}])
 def test_slice_without_the_label_belongs_to_no_service(labels: Any) -> None:
     found = kept(Kind.ENDPOINT_SLICE, {"metadata": metadata("web-x", labels=labels)})
-    assert found == EndpointSlice("shop", "web-x", "")
+    assert found == EndpointSlice.of("shop", "web-x", "")
 
 
 def test_slice_of_an_import_knows_its_cluster() -> None:
@@ -283,14 +283,14 @@ def test_slice_of_an_import_knows_its_cluster() -> None:
         "multicluster.kubernetes.io/source-cluster": "east",
     }
     found = kept(Kind.ENDPOINT_SLICE, {"metadata": metadata("db-x", labels=labels)})
-    assert found == EndpointSlice("shop", "db-x", "", service_import="db", source_cluster="east")
+    assert found == EndpointSlice.of("shop", "db-x", "", service_import="db", source_cluster="east")
 
 
 def test_slice_of_an_impossible_service_belongs_to_none() -> None:
     raw = {"metadata": metadata("x", labels={"kubernetes.io/service-name": "a.b"})}
     event, problems = decode(Kind.ENDPOINT_SLICE, raw)
     assert event is not None
-    assert event.object == EndpointSlice("shop", "x", "")
+    assert event.object == EndpointSlice.of("shop", "x", "")
     assert 'metadata.labels[kubernetes.io/service-name]: met "a.b"' in problems[0]
 
 

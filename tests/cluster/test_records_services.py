@@ -24,7 +24,7 @@ TTL = 5
 
 def slice_of(number: int, hosts: Iterable[int], ports: tuple[Port, ...] = HTTP, zone: str = "") -> SliceRecords:
     endpoints = tuple(Endpoint(bytes([10, number >> 8, number & 255, host]), zone=zone) for host in hosts)
-    found = EndpointSlice("ns", f"web-{number}", "web", ports, endpoints)
+    found = EndpointSlice.of("ns", f"web-{number}", "web", ports, endpoints)
     return SliceRecords.of(found, imported=False, pod_names=False)
 
 
@@ -122,7 +122,7 @@ def test_port_of_some_slices_shows_the_addresses_of_those_only() -> None:
 def test_endpoints_with_one_name_answer_together() -> None:
     endpoints = (Endpoint(bytes([10, 0, 0, 1]), "web-0"), Endpoint(bytes(15) + b"\x01", "web-0"))
     found = [
-        SliceRecords.of(EndpointSlice("ns", "web", "web", HTTP, (endpoint,)), imported=False, pod_names=False)
+        SliceRecords.of(EndpointSlice.of("ns", "web", "web", HTTP, (endpoint,)), imported=False, pod_names=False)
         for endpoint in endpoints
     ]
     (node,) = endpoint_nodes(found, OWNER, TTL, 1)
@@ -156,7 +156,8 @@ def test_slice_cache_keeps_to_its_bound_and_drops_what_was_used_least_recently()
     cache = SliceCache(imported=False, pod_names=False, max_endpoints=250)
     entries = [
         SliceEntry(
-            EndpointSlice("ns", str(n), "web", HTTP, tuple(Endpoint(bytes([10, 0, n, i])) for i in range(100))), "web"
+            EndpointSlice.of("ns", str(n), "web", HTTP, [Endpoint(bytes([10, 0, n, i])) for i in range(100)]),
+            "web",
         )
         for n in range(3)
     ]
@@ -175,6 +176,6 @@ def test_objects_whose_names_are_no_labels_are_left_out(name: str) -> None:
     bare = len(list(store.all_nodes()))
     store.apply(Event(Kind.NAMESPACE, "", name, Namespace(name)))
     store.apply(Event(Kind.SERVICE, "ns", name, Service("ns", name, ServiceType.CLUSTER_IP, (bytes(4),), HTTP)))
-    store.apply(Event(Kind.ENDPOINT_SLICE, "ns", "s", EndpointSlice("ns", "s", name, HTTP, (Endpoint(bytes(4)),))))
+    store.apply(Event(Kind.ENDPOINT_SLICE, "ns", "s", EndpointSlice.of("ns", "s", name, HTTP, (Endpoint(bytes(4)),))))
     assert store.take_changes() == []
     assert len(list(store.all_nodes())) == bare

@@ -65,7 +65,7 @@ def test_slice_has_the_pods_with_all_labels_of_the_selector(cluster: Cluster) ->
     cluster.pod("b", "10.0.0.2", labels={"tier": "back"})
     cluster.pod("c", "10.0.0.3")
     [event] = cluster.changes()
-    assert event.object == EndpointSlice(
+    assert event.object == EndpointSlice.of(
         "shop",
         event.name,
         "web",

@@ -144,7 +144,7 @@ def objects(kind: Kind, namespace: str, name: str) -> st.SearchStrategy[object]:
             )
         case Kind.ENDPOINT_SLICE:
             return st.builds(
-                EndpointSlice,
+                EndpointSlice.of,
                 st.just(namespace),
                 st.just(name),
                 st.sampled_from(["", *SERVICES]),
@@ -245,7 +245,7 @@ def headless_cluster(slices: int, each: int) -> tuple[Store, list[EndpointSlice]
     for name in SERVICES:
         store.apply(Event(Kind.SERVICE, "one", name, Service("one", name, ServiceType.HEADLESS)))
         for number in range(slices):
-            found = EndpointSlice(
+            found = EndpointSlice.of(
                 "one",
                 f"{name}-{number}",
                 name,
@@ -270,7 +270,7 @@ def test_one_changed_endpoint_concerns_its_service_and_its_own_names_only() -> N
     store, slices = headless_cluster(slices=20, each=100)
     old = slices[3]
     moved = Endpoint(address("192.0.2.1"))
-    put_slice(store, EndpointSlice(old.namespace, old.name, old.service, old.ports, (moved, *old.endpoints[1:])))
+    put_slice(store, EndpointSlice.of(old.namespace, old.name, old.service, old.ports, (moved, *old.endpoints[1:])))
     changed = texts(store.take_changes())
     assert changed[:2] in (
         ["10-10-0-3-0.a.one.svc.cluster.local. gone", "0.3.0.10.in-addr.arpa. gone"],
@@ -290,8 +290,8 @@ def test_names_are_taken_out_before_others_change_and_services_that_lost_endpoin
     store, slices = headless_cluster(slices=1, each=3)
     grown, shrunk = slices[0], slices[1]
     new = Endpoint(address("192.0.2.1"))
-    put_slice(store, EndpointSlice("one", grown.name, "a", grown.ports, (*grown.endpoints, new)))
-    put_slice(store, EndpointSlice("one", shrunk.name, "b", shrunk.ports, shrunk.endpoints[:2]))
+    put_slice(store, EndpointSlice.of("one", grown.name, "a", grown.ports, (*grown.endpoints, new)))
+    put_slice(store, EndpointSlice.of("one", shrunk.name, "b", shrunk.ports, shrunk.endpoints[:2]))
     changed = texts(store.take_changes())
     gone = [text for text in changed if text.endswith(" gone")]
     assert changed[: len(gone)] == gone
@@ -312,7 +312,7 @@ def test_endpoints_of_a_cluster_ip_service_leave_its_own_names_alone() -> None:
     store, slices = headless_cluster(slices=1, each=2)
     store.apply(Event(Kind.SERVICE, "one", "a", Service("one", "a", ServiceType.CLUSTER_IP, (address("192.0.2.7"),))))
     store.take_changes()
-    put_slice(store, EndpointSlice("one", "a-0", "a", slices[0].ports, slices[0].endpoints[:1]))
+    put_slice(store, EndpointSlice.of("one", "a-0", "a", slices[0].ports, slices[0].endpoints[:1]))
     assert texts(store.take_changes()) == [
         "10-0-0-1.a.one.svc.cluster.local. gone",
         "1.0.0.10.in-addr.arpa. gone",
@@ -325,7 +325,7 @@ def test_aliases_follow_what_they_stand_for_through_other_aliases() -> None:
         alias = Service("one", name, ServiceType.EXTERNAL_NAME, external_name=f"{target}.one.svc.cluster.local")
         store.apply(Event(Kind.SERVICE, "one", name, alias))
     store.take_changes()
-    put_slice(store, EndpointSlice("one", "a-0", "a", slices[0].ports, slices[0].endpoints[:1]))
+    put_slice(store, EndpointSlice.of("one", "a-0", "a", slices[0].ports, slices[0].endpoints[:1]))
     changed = texts(store.take_changes())
     assert {"direct.one.svc.cluster.local.", "indirect.one.svc.cluster.local."} < set(changed)
     assert "elsewhere.one.svc.cluster.local." not in changed

@@ -36,8 +36,8 @@ ONE, TWO = bytes([10, 0, 0, 1]), bytes([10, 0, 0, 2])
 
 SERVICE = Service("ns", "x", ServiceType.CLUSTER_IP, (ONE,), HTTP)
 ALIAS = Service("ns", "x", ServiceType.EXTERNAL_NAME, external_name="a.example.com")
-SLICE = EndpointSlice("ns", "x", "svc", HTTP, (Endpoint(ONE, "host", "pod", "zone"),))
-IMPORTED = EndpointSlice("ns", "x", "", HTTP, (Endpoint(ONE),), (), "svc", "cluster1")
+SLICE = EndpointSlice.of("ns", "x", "svc", HTTP, (Endpoint(ONE, "host", "pod", "zone"),))
+IMPORTED = EndpointSlice.of("ns", "x", "", HTTP, (Endpoint(ONE),), (), "svc", "cluster1")
 POD = Pod("ns", "x", ONE)
 IMPORT = ServiceImport("ns", "x", False, (ONE,), HTTP)
 
@@ -81,9 +81,9 @@ def test_coming_and_going_count(found: ClusterObject) -> None:
     [
         (SERVICE, Service("ns", "x", ServiceType.CLUSTER_IP, (ONE,), HTTPS)),
         (ALIAS, Service("ns", "x", ServiceType.EXTERNAL_NAME, external_name="b.example.com")),
-        (SLICE, EndpointSlice("ns", "x", "svc", HTTPS, SLICE.endpoints)),
-        (SLICE, EndpointSlice("ns", "x", "svc", HTTP, (Endpoint(TWO, "host", "pod", "zone"),))),
-        (SLICE, EndpointSlice("ns", "x", "svc", HTTP, (Endpoint(ONE, "other", "pod", "zone"),))),
+        (SLICE, EndpointSlice.of("ns", "x", "svc", HTTPS, SLICE.endpoints)),
+        (SLICE, EndpointSlice.of("ns", "x", "svc", HTTP, (Endpoint(TWO, "host", "pod", "zone"),))),
+        (SLICE, EndpointSlice.of("ns", "x", "svc", HTTP, (Endpoint(ONE, "other", "pod", "zone"),))),
         (POD, Pod("ns", "x", TWO)),
     ],
     ids=["ports", "external name", "slice ports", "address", "hostname", "pod address"],
@@ -97,8 +97,8 @@ def test_updates_of_what_names_show_count(old: ClusterObject, new: ClusterObject
     [
         (SERVICE, Service("ns", "x", ServiceType.CLUSTER_IP, (TWO,), HTTP)),
         (SERVICE, Service("ns", "x", ServiceType.HEADLESS, (), HTTP)),
-        (SLICE, EndpointSlice("ns", "x", "svc", HTTP, (Endpoint(ONE, "host", "other", "zone"),))),
-        (SLICE, EndpointSlice("ns", "x", "svc", HTTP, (Endpoint(ONE, "host", "pod", "elsewhere"),))),
+        (SLICE, EndpointSlice.of("ns", "x", "svc", HTTP, (Endpoint(ONE, "host", "other", "zone"),))),
+        (SLICE, EndpointSlice.of("ns", "x", "svc", HTTP, (Endpoint(ONE, "host", "pod", "elsewhere"),))),
     ],
     ids=["cluster IP", "type", "target", "zone"],
 )
@@ -107,7 +107,7 @@ def test_updates_coredns_does_not_compare_do_not_count(old: ClusterObject, new: 
 
 
 def test_topology_zone_counts_where_zonal_is_on() -> None:
-    moved = EndpointSlice("ns", "x", "svc", HTTP, (Endpoint(ONE, "host", "pod", "elsewhere"),))
+    moved = EndpointSlice.of("ns", "x", "svc", HTTP, (Endpoint(ONE, "host", "pod", "elsewhere"),))
     assert serials_after(replace(PLAIN, zonal=True), SLICE, moved) == (2, 0)
 
 
@@ -120,7 +120,7 @@ def test_imports_count_for_all_zones_when_they_come_and_for_their_own_when_they_
 
 
 def test_changed_slice_of_an_import_counts_for_both() -> None:
-    changed = EndpointSlice("ns", "x", "", HTTP, (Endpoint(TWO),), (), "svc", "cluster1")
+    changed = EndpointSlice.of("ns", "x", "", HTTP, (Endpoint(TWO),), (), "svc", "cluster1")
     assert serials_after(MULTICLUSTER, IMPORTED, changed) == (2, 2)
     assert serials_after(replace(MULTICLUSTER, noendpoints=True), IMPORTED, changed) == (1, 2)
 

@@ -61,7 +61,7 @@ def services(draw: st.DrawFn) -> Service:
 @st.composite
 def slices(draw: st.DrawFn, most_endpoints: int = 40) -> EndpointSlice:
     """An EndpointSlice of a Service, of an import or of nothing."""
-    return EndpointSlice(
+    return EndpointSlice.of(
         draw(st.sampled_from(NAMESPACES)),
         draw(st.sampled_from(("s1", "s2"))),
         draw(st.sampled_from(("", *SERVICES))),

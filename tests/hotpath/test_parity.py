@@ -114,7 +114,7 @@ def _fixed_events() -> list:
             Namespace("shop"),
             Service("shop", "web", ServiceType.CLUSTER_IP, (b"\x0a\x60\x00\x01",), ports),
             Service("shop", "db", ServiceType.HEADLESS, (), ports),
-            EndpointSlice("shop", "db-1", "db", ports, endpoints),
+            EndpointSlice.of("shop", "db-1", "db", ports, endpoints),
             Service("shop", "alias", ServiceType.EXTERNAL_NAME, external_name="db.shop.svc.cluster.local"),
         )
     ]

@@ -146,8 +146,8 @@ def cluster() -> list[Event]:
         Service("shop", "web", ServiceType.CLUSTER_IP, (b"\x0a\x60\x00\x01",), ports),
         Service("shop", "db", ServiceType.HEADLESS, (), ports),
         Service("shop", "away", ServiceType.EXTERNAL_NAME, external_name="www.example.org"),
-        EndpointSlice("shop", "db-1", "db", ports, (Endpoint(b"\x0a\x01\x00\x01", "a"),)),
-        EndpointSlice("shop", "web-1", "web", ports, (Endpoint(b"\x0a\x01\x00\x02"),)),
+        EndpointSlice.of("shop", "db-1", "db", ports, (Endpoint(b"\x0a\x01\x00\x01", "a"),)),
+        EndpointSlice.of("shop", "web-1", "web", ports, (Endpoint(b"\x0a\x01\x00\x02"),)),
         Pod("shop", "p", b"\x0a\x01\x00\x03"),
     )
     return [event_of(found) for found in objects]

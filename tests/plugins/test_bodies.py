@@ -34,7 +34,7 @@ def served() -> Served:
             Namespace("shop"),
             Service("shop", "web", ServiceType.CLUSTER_IP, (b"\x0a\x60\0\1",), PORTS),
             Service("shop", "db", ServiceType.HEADLESS, (), PORTS),
-            EndpointSlice(
+            EndpointSlice.of(
                 "shop", "s", "db", PORTS, (Endpoint(b"\x0a\1\1\1", "a"), Endpoint(b"\x0a\1\1\2", zone="eu-1a"))
             ),
         )
@@ -115,7 +115,7 @@ def test_pointers_of_a_longer_question_never_lead_too_far(endpoints, length):
     events = [event_of(Namespace("shop")), event_of(Service("shop", "big", ServiceType.HEADLESS))]
     ports = (Port("http", "TCP", 80),)
     found = tuple(Endpoint(bytes((10, 9, n >> 8, n & 255))) for n in range(endpoints))
-    events.append(event_of(EndpointSlice("shop", "big-1", "big", ports, found)))
+    events.append(event_of(EndpointSlice.of("shop", "big-1", "big", ports, found)))
     served = serve(".:53 {\n kubernetes cluster.local {\n zonal\n }\n}\n", events)
     name = f"{'z' * length}.prefer._zone.big.shop.svc.cluster.local"
     reply = dns.message.from_wire(served.any(dns.message.make_query(name, "SRV").to_wire(), stream=True))
@@ -131,7 +131,7 @@ def big_service(endpoints: int) -> Served:
     objects = (
         Namespace("shop"),
         Service("shop", "big", ServiceType.HEADLESS),
-        EndpointSlice("shop", "s", "big", ports, found),
+        EndpointSlice.of("shop", "s", "big", ports, found),
     )
     return serve(".:53 {\n kubernetes cluster.local {\n zonal\n }\n}\n", [event_of(one) for one in objects])
 

@@ -23,7 +23,7 @@ OBJECTS = (
     Service("shop", "cdn", ServiceType.CLUSTER_IP, (b"\x0a\x60\0\2",), PORTS, "", ("lb.cdn.test",)),
     Service("shop", "in", ServiceType.CLUSTER_IP, (b"\x0a\x60\0\3",), PORTS),
     Service("shop", "db", ServiceType.HEADLESS, (), PORTS),
-    EndpointSlice("shop", "s1", "db", PORTS, (Endpoint(b"\x0a\1\1\2", "a"), Endpoint(b"\x0a\1\1\3"))),
+    EndpointSlice.of("shop", "s1", "db", PORTS, (Endpoint(b"\x0a\1\1\2", "a"), Endpoint(b"\x0a\1\1\3"))),
 )
 SOA = "example.com. 9 IN SOA ns1.edge.example.com. hostmaster.edge.example.com. 1700000000 7200 1800 86400 9"
 

@@ -33,16 +33,19 @@ from tests.fakes.served import Served, serve
 from tests.fakes.unsynced import serve_unsynced
 
 HTTP = (Port("http", "TCP", 80), Port("dns", "UDP", 53))
+ENDPOINTS = (Endpoint(b"\x0a\1\1\1", "a", zone="eu-1a"), Endpoint(b"\x0a\1\1\2", "b"))
 OBJECTS = (
     Namespace("shop"),
     Service("shop", "web", ServiceType.CLUSTER_IP, (b"\x0a\x60\0\1",), HTTP),
     Service("shop", "db", ServiceType.HEADLESS, (), HTTP),
-    EndpointSlice("shop", "s1", "db", HTTP, (Endpoint(b"\x0a\1\1\1", "a", zone="eu-1a"), Endpoint(b"\x0a\1\1\2", "b"))),
+    EndpointSlice.of("shop", "s1", "db", HTTP, ENDPOINTS),
     Service("shop", "bare", ServiceType.HEADLESS, (), HTTP),
     Pod("shop", "p1", b"\x0a\1\1\7"),
     Pod("shop", "p2", bytes.fromhex("fd00000000000000000000000000000a")),
     ServiceImport("shop", "far", True, (), HTTP),
-    EndpointSlice("shop", "s2", "", HTTP, (Endpoint(b"\x0a\2\2\2", "a"),), service_import="far", source_cluster="c1"),
+    EndpointSlice.of(
+        "shop", "s2", "", HTTP, (Endpoint(b"\x0a\2\2\2", "a"),), service_import="far", source_cluster="c1"
+    ),
 )
 SOA = "cluster.local. 5 IN SOA ns.dns.cluster.local. hostmaster.cluster.local."
 

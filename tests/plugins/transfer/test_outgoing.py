@@ -30,8 +30,8 @@ OBJECTS = (
     Namespace("hidden"),
     Service("shop", "web", ServiceType.CLUSTER_IP, (b"\x0a\x60\0\1",), PORTS, "", ("203.0.113.1", "203.0.113.2")),
     Service("shop", "db", ServiceType.HEADLESS, (), PORTS),
-    EndpointSlice("shop", "s1", "db", PORTS, (Endpoint(b"\x0a\1\1\2", "a"), Endpoint(b"\x0a\1\1\3"))),
-    EndpointSlice("shop", "s2", "web", PORTS, (Endpoint(b"\x0a\1\1\4"),)),
+    EndpointSlice.of("shop", "s1", "db", PORTS, (Endpoint(b"\x0a\1\1\2", "a"), Endpoint(b"\x0a\1\1\3"))),
+    EndpointSlice.of("shop", "s2", "web", PORTS, (Endpoint(b"\x0a\1\1\4"),)),
     Service("shop", "ext", ServiceType.EXTERNAL_NAME, external_name="www.example.org"),
 )
 SERIAL = 1_700_000_000
