@@ -33,6 +33,7 @@ MODULES = [
     "detours",
     "table",
     "table_writer",
+    "loading",
     "meter",
     "sections",
     "walker",

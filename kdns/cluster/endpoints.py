@@ -16,7 +16,7 @@ from kdns.cluster.objects import Endpoint, EndpointSlice, Port
 from kdns.cluster.ports import NO_PORTS
 from kdns.cluster.records import AAAA, SRV, A
 from kdns.dns.names import MAX_NAME
-from kdns.dns.rrset import Answer, Node, Portion, Record
+from kdns.dns.rrset import Answer, EndpointBatch, Node, Portion, Record, each_node
 
 MAX_CACHED_ENDPOINTS = 10_000  # across all slices; about 0.3 KB each, and two of the largest Services there are
 MIN_LARGE = 256  # endpoints of a Service from which on its answers are put together of portions
@@ -210,15 +210,30 @@ def endpoint_nodes(
 
     A name that is not of so many `labels` appears as a target, but is not found.
     """
-    if only is None and sum([len(part.labels) for part in slices]) == len(
-        set().union(*[part.labels for part in slices])
-    ):
-        return [node for part in slices for node in _distinct_nodes(part, suffix, ttl, labels)]
+    if only is None:
+        return list(each_node(endpoint_batches(slices, suffix, ttl, labels)))
+    return _shared_nodes(slices, suffix, ttl, labels, only)
+
+
+def endpoint_batches(
+    slices: Sequence[SliceRecords], suffix: bytes, ttl: int, labels: int
+) -> Sequence[EndpointBatch | Node]:
+    """The nodes of all of them, as few objects as may be."""
+    every = set().union(*[part.labels for part in slices])
+    if sum([len(part.labels) for part in slices]) == len(every):
+        return [_batch(part, suffix, ttl, labels) for part in slices]
+    return _shared_nodes(slices, suffix, ttl, labels, every)
+
+
+def _shared_nodes(
+    slices: Sequence[SliceRecords], suffix: bytes, ttl: int, labels: int, only: Collection[bytes]
+) -> list[Node]:
+    """The nodes of `only` these labels, which any number of endpoints may have."""
     found: dict[bytes, list[tuple[bytes, tuple[Port, ...]]]] = {}
     for part in slices:
-        if only is None or not part.names.isdisjoint(only):
+        if not part.names.isdisjoint(only):
             for label, address in zip(part.labels, part.addresses, strict=True):
-                if only is None or label in only:
+                if label in only:
                     found.setdefault(label, []).append((address, part.ports))
     return [
         _shared_node(label + suffix, candidates, ttl)
@@ -237,33 +252,12 @@ def is_found(name: bytes, labels: int) -> bool:
     return at < len(name) and name[at + 1] != 0x5F and at + name[at] + 1 == len(name)
 
 
-def _distinct_nodes(part: SliceRecords, suffix: bytes, ttl: int, labels: int) -> list[Node]:
+def _batch(part: SliceRecords, suffix: bytes, ttl: int, labels: int) -> EndpointBatch:
     """The nodes of a slice whose endpoints share their names with no other."""
-    found = part.glue(suffix, ttl)
+    found = part.labels
     if not part.has_plain_names:
-        found = [record for record in found if is_found(record.owner[: len(record.owner) - len(suffix)], labels)]
-    heads = records.srv_heads(part.ports, len(part.ports))
-    if not heads:
-        return [Node(record.owner, (Answer(record.rtype, ttl, (record.rdata,)),)) for record in found]
-    targets = [record[0] for record in found]
-    srv = zip(*[[head + target for target in targets] for head in heads], strict=True)
-    # In the order of the fields, which are all given.
-    return [
-        _new(
-            Node,
-            (
-                owner,
-                (
-                    _new(Answer, (rtype, ttl, (address,), (), (), False, ())),
-                    _new(Answer, (SRV, ttl, rdatas, (), (record,), False, ())),
-                ),
-                None,
-                False,
-            ),
-        )
-        for record, rdatas in zip(found, srv, strict=True)
-        for owner, rtype, _, address in (record,)
-    ]
+        found = [label if is_found(label, labels) else b"" for label in found]
+    return EndpointBatch(found, suffix, part.addresses, ttl, records.srv_heads(part.ports, len(part.ports)))
 
 
 def _shared_node(owner: bytes, candidates: list[tuple[bytes, tuple[Port, ...]]], ttl: int) -> Node:

@@ -18,7 +18,7 @@ from kdns.cluster.unlisted import Unlisted
 from kdns.cluster.view import PodMode, View
 from kdns.cluster.zones import NS_DNS, Zone, service_suffix
 from kdns.dns import names
-from kdns.dns.rrset import Answer, Node
+from kdns.dns.rrset import Answer, EndpointBatch, Node
 
 MAX_LABELS_BEFORE_POD = 2  # labels in front of a Pod's name that change nothing (CoreDNS quirk)
 
@@ -83,20 +83,26 @@ class Evaluator:
             nodes += [Node(cluster + owner, ()) for cluster in dict.fromkeys(clusters)]
         return nodes
 
+    def endpoint_batches(
+        self, namespace: str, name: str, slices: Sequence[SliceRecords], zone: Zone
+    ) -> Sequence[EndpointBatch | Node]:
+        """The nodes of all of a Service's endpoints."""
+        owner = self._endpoints_owner(namespace, name, zone)
+        return endpoints.endpoint_batches(slices, owner, self._ttl, _depth(zone)) if owner else []
+
     def endpoint_nodes(
-        self,
-        namespace: str,
-        name: str,
-        slices: Sequence[SliceRecords],
-        zone: Zone,
-        only: Collection[bytes] | None = None,
+        self, namespace: str, name: str, slices: Sequence[SliceRecords], zone: Zone, only: Collection[bytes]
     ) -> list[Node]:
-        """The nodes of a Service's endpoints, or of `only` some of them, by their labels."""
+        """The nodes of `only` some of a Service's endpoints, by their labels."""
+        owner = self._endpoints_owner(namespace, name, zone)
+        return endpoints.endpoint_nodes(slices, owner, self._ttl, _depth(zone), only) if owner else []
+
+    def _endpoints_owner(self, namespace: str, name: str, zone: Zone) -> bytes:
+        """The name below which a Service's endpoints have theirs; empty where they have none."""
         service = self._visible_service(namespace, name, zone.imported)
-        owner = service_suffix(namespace, name, zone)
-        if service is None or not owner or service.type is ServiceType.EXTERNAL_NAME:
-            return []
-        return endpoints.endpoint_nodes(slices, owner, self._ttl, 2 if zone.imported else 1, only)
+        if service is None or service.type is ServiceType.EXTERNAL_NAME:
+            return b""
+        return service_suffix(namespace, name, zone)
 
     def pod_nodes(self, namespace: str, addresses: Iterable[bytes], zone: Zone) -> list[Node]:
         """The nodes of Pods' addresses, gone where no Pod has them."""
@@ -261,6 +267,11 @@ class Evaluator:
 def has_endpoints(entries: Iterable[SliceEntry]) -> bool:
     """Whether any slice has a ready endpoint."""
     return any(entry.slice.addresses or entry.slice.targets for entry in entries)
+
+
+def _depth(zone: Zone) -> int:
+    """How many labels an endpoint's name has below its Service's: a cluster's may be among them."""
+    return 2 if zone.imported else 1
 
 
 def _find(nodes: dict[bytes, Node], name: bytes) -> Node | None:

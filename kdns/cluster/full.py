@@ -1,7 +1,7 @@
 """Every node at once: what a full build of the table reads.
 
 The same rules as for changes, but each slice is visited once: its endpoints' names and its PTR records are made from
-the same pieces, and not kept.
+the same pieces, and not kept. Those that are all alike come in batches, of which no node is made.
 """
 
 from __future__ import annotations
@@ -20,9 +20,7 @@ from kdns.cluster.state import ClusterState, Half, Space
 from kdns.cluster.view import View
 from kdns.cluster.zones import Zone
 from kdns.dns import names
-from kdns.dns.rrset import Answer, Node
-
-_new = tuple.__new__  # makes a NamedTuple at half the cost: all the cluster's endpoints go through here at once
+from kdns.dns.rrset import Answer, Batch, Node, PointerBatch, each_node
 
 
 def every_node(
@@ -32,11 +30,11 @@ def every_node(
     state: ClusterState,
     evaluator: Evaluator,
     reverse: ReverseZones,
-) -> Iterator[Node]:
+) -> Iterator[Node | Batch]:
     """All nodes of a view, each once."""
     build = _FullBuild(view, zones, state, evaluator, reverse)
     nodes = chain.from_iterable(build.blocks())
-    return _with_standing(nodes, standing) if standing else nodes
+    return _with_standing(each_node(nodes), standing) if standing else nodes
 
 
 class _FullBuild:
@@ -57,7 +55,7 @@ class _FullBuild:
         # What slices that share addresses with others, or with a Service, say about theirs: put together at the end.
         self._shared: dict[bytes, list[bytes]] = {}
 
-    def blocks(self) -> Iterator[list[Node]]:
+    def blocks(self) -> Iterator[Sequence[Node | Batch]]:
         """The nodes, in portions."""
         for zone in self._zones:
             yield self._evaluator.apex_nodes(zone)
@@ -82,16 +80,16 @@ class _FullBuild:
             nodes += zone.own(made)
         return nodes
 
-    def _service_block(self, key: ServiceKey, half: Half, zones: Sequence[Zone]) -> list[Node]:
+    def _service_block(self, key: ServiceKey, half: Half, zones: Sequence[Zone]) -> list[Node | Batch]:
         imported, namespace, name = key
         entries = half.entries(name)
         cache = self._evaluator.cache(imported)
         slices = [cache.passing_records(entry) for entry in entries]
-        nodes: list[Node] = []
+        nodes: list[Node | Batch] = []
         for zone in zones:
-            made = self._evaluator.service_nodes(namespace, name, slices, zone)
-            made += self._evaluator.endpoint_nodes(namespace, name, slices, zone)
-            nodes += zone.own(made)
+            nodes += zone.own(self._evaluator.service_nodes(namespace, name, slices, zone))
+            batches = self._evaluator.endpoint_batches(namespace, name, slices, zone)
+            nodes += zone.own(list(each_node(batches))) if zone.inner else batches
         suffix = self._evaluator.pointer_suffix(namespace, name)
         has_pointers = self._evaluator.knows_pointers and self._evaluator.shows_pointers(namespace)
         if not imported and name and suffix and has_pointers:
@@ -101,7 +99,7 @@ class _FullBuild:
                 self._add_pointers(nodes, entry, part, suffix)
         return nodes
 
-    def _add_own_pointers(self, nodes: list[Node], service: Service, suffix: bytes) -> None:
+    def _add_own_pointers(self, nodes: list[Node | Batch], service: Service, suffix: bytes) -> None:
         """Add the PTR nodes of a Service's own addresses."""
         for address in dict.fromkeys(service.addresses):
             shared = len(self._state.by_cluster_ip[address]) > 1 or address in self._state.by_endpoint
@@ -110,7 +108,7 @@ class _FullBuild:
             elif self._reverse.depth(address) is not None:
                 nodes.append(Node(names.reverse_name(address), (Answer(PTR, self._view.ttl, (suffix,)),)))
 
-    def _add_pointers(self, nodes: list[Node], entry: SliceEntry, part: SliceRecords, suffix: bytes) -> None:
+    def _add_pointers(self, nodes: list[Node | Batch], entry: SliceEntry, part: SliceRecords, suffix: bytes) -> None:
         """Add the PTR nodes of the addresses that are in this slice alone."""
         addresses = part.addresses
         holders = list(map(self._state.by_endpoint.get, addresses))
@@ -119,13 +117,7 @@ class _FullBuild:
             for address, target in zip(addresses, part.targets(suffix), strict=True):
                 self._shared.setdefault(address, []).append(target)
             return
-        ttl = self._view.ttl
-        named = zip(self._neighbours.names(addresses), part.targets(suffix), strict=True)
-        nodes += [
-            _new(Node, (owner, (_new(Answer, (PTR, ttl, (target,), (), (), False, ())),), None, False))
-            for owner, target in named
-            if owner and target
-        ]
+        nodes.append(PointerBatch(self._neighbours.names(addresses), part.labels, suffix, self._view.ttl))
 
     def _shared_pointers(self) -> list[Node]:
         nodes = []

@@ -36,7 +36,7 @@ from kdns.cluster.unlisted import Unlisted
 from kdns.cluster.view import PodMode, View
 from kdns.cluster.zones import Zone, service_suffix, standing_names
 from kdns.dns import names
-from kdns.dns.rrset import Node
+from kdns.dns.rrset import Batch, Node, each_node
 
 
 class Store:
@@ -119,7 +119,11 @@ class Store:
         return [*gone, *made, *self._changed_notes(changes), *others]
 
     def all_nodes(self) -> Iterator[Node]:
-        """Every node, for a full build, changes not taken yet among them. To be read before the next `apply`."""
+        """Every node, changes not taken yet among them. To be read before the next `apply`."""
+        return each_node(self.all_batches())
+
+    def all_batches(self) -> Iterator[Node | Batch]:
+        """The same for a full build: those that are all alike in batches."""
         self._tracked.take_changes()
         self._tracked.reverse.take_changed()
         nodes = full.every_node(

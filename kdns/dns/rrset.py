@@ -1,12 +1,18 @@
 """Record sets: what the cluster side hands to the table side.
 
 A `Node` is everything one owner name answers. It holds no message: names are whole, nothing is compressed, nothing
-depends on a client.
+depends on a client. Nodes that are all alike, hundreds of thousands when a cluster is read, come as a batch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
+
+from kdns.dns.codes import RRType
+from kdns.dns.names import MAX_NAME
+
+_A, _PTR, _AAAA, _SRV = int(RRType.A), int(RRType.PTR), int(RRType.AAAA), int(RRType.SRV)
 
 
 class Record(NamedTuple):
@@ -70,3 +76,59 @@ class ExternalNode(Node):
     """A node of the names of `k8s_external`: a set of its own, which may have owners in common with the cluster's."""
 
     __slots__ = ()
+
+
+class EndpointBatch(NamedTuple):
+    """The nodes of endpoints with a name each: its address, and SRV records that lead to it.
+
+    An endpoint whose label is empty, or whose name would be too long, has no node.
+    """
+
+    labels: Sequence[bytes]  # of each endpoint, wire form: its name without `suffix`
+    suffix: bytes
+    addresses: Sequence[bytes]  # of each endpoint, packed
+    ttl: int  # seconds
+    heads: tuple[bytes, ...]  # data of the SRV records in front of the target (RFC 2782); without any, no such answer
+
+    def nodes(self) -> Iterator[Node]:
+        """Each for itself."""
+        for label, address in zip(self.labels, self.addresses, strict=True):
+            owner = label + self.suffix
+            if label and len(owner) <= MAX_NAME:
+                rtype = _A if len(address) == 4 else _AAAA
+                answers: tuple[Answer, ...] = (Answer(rtype, self.ttl, (address,)),)
+                if self.heads:
+                    rdatas = tuple([head + owner for head in self.heads])
+                    answers += (Answer(_SRV, self.ttl, rdatas, (), (Record(owner, rtype, self.ttl, address),)),)
+                yield Node(owner, answers)
+
+
+class PointerBatch(NamedTuple):
+    """The nodes of addresses in the reverse zones that have one PTR record each.
+
+    An address whose owner or label is empty, or whose target would be too long, has no node.
+    """
+
+    owners: Sequence[bytes]  # of each address: its name in the reverse zone
+    labels: Sequence[bytes]  # of each target, wire form: it without `suffix`
+    suffix: bytes
+    ttl: int  # seconds
+
+    def nodes(self) -> Iterator[Node]:
+        """Each for itself."""
+        for owner, label in zip(self.owners, self.labels, strict=True):
+            target = label + self.suffix
+            if owner and label and len(target) <= MAX_NAME:
+                yield Node(owner, (Answer(_PTR, self.ttl, (target,)),))
+
+
+Batch = EndpointBatch | PointerBatch
+
+
+def each_node(found: Iterable[Node | Batch]) -> Iterator[Node]:
+    """Nodes, those of batches each for itself."""
+    for one in found:
+        if isinstance(one, Node):
+            yield one
+        else:
+            yield from one.nodes()

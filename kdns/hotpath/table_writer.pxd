@@ -18,7 +18,6 @@ cdef class TableWriter(Table):
     cdef uint64_t _write(
         self, const uint8_t* name, unsigned int size, uint8_t view, unsigned int node_flags, tuple response
     ) except 0
-    cdef bint _load_node(self, tuple node, uint8_t view) except -1
     cdef uint64_t _place(
         self, BlobHeader* header, const uint8_t* name, const uint8_t* body, const uint8_t* offsets
     ) except 0

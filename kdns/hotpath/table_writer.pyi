@@ -1,9 +1,8 @@
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import Self
 
 from typing_extensions import Buffer, disjoint_base
 
-from kdns.dns.rrset import Node
 from kdns.errors import TableError
 from kdns.hotpath.table import Table
 
@@ -24,7 +23,6 @@ class TableWriter(Table):
         node_flags: int,
         responses: Sequence[tuple[int, int, int, int, int, int, bytes, bytes | None]] | None,
     ) -> bool: ...
-    def load(self, view: int, nodes: Iterator[Node], apexes: Collection[bytes]) -> Node | None: ...
     def set_synced(self, view: int, synced: bool) -> None: ...
     def set_unlisted(self, view: int, kinds: int) -> None: ...
     def set_serial(self, index: int, serial: int) -> None: ...

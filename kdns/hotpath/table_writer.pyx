@@ -2,8 +2,7 @@
 # Offsets into the mapping are this module's own, checked against the header when it was mapped.
 """The response table's one writer: where blobs and slots go, and when their memory is used again.
 
-table.pyx tells what readers may rely on. Nearly all nodes of a cluster are alike, and half a million: `load` writes
-those without a response made of them. Whatever changes later goes through `replace_node`.
+table.pyx tells what readers may rely on. What changes goes through `replace_node`; a whole cluster through loading.pyx.
 """
 
 import os
@@ -22,7 +21,6 @@ from kdns.hotpath.table cimport (
     second_bucket, slot_key, tag_of,
 )
 
-from kdns.dns.rrset import Node
 from kdns.errors import TableError
 
 cdef enum:
@@ -30,13 +28,6 @@ cdef enum:
     FIRST_BLOB = 8              # reference 0 means an empty slot
     LARGE_UNIT = 4096           # octets; large rooms are multiples, so that one fits a blob that grew a little
     LARGEST_SMALL_BLOB = 32768  # octets; larger ones would waste the ends of pages
-    LARGEST_COMMON_DATA = 6 + 255   # octets of a record's data that `load` writes: an SRV record's
-    COMMON_BODY = 2 * (12 + LARGEST_COMMON_DATA)    # octets; two records
-    QUESTION_NAME = 12          # where a message's question begins (RFC 1035, 4.1.1)
-    SRV_HEAD = 6                # octets of SRV data before the target (RFC 2782)
-    TYPE_A = 1
-    TYPE_PTR = 12
-    TYPE_AAAA = 28
     TYPE_SRV = 33
 
 MAX_LOAD = 0.6  # slots in use over slots; the emptier of two buckets of eight is as good as never full below it
@@ -317,52 +308,6 @@ cdef class TableWriter(Table):
         self.header.blobs += 1
         return at >> 3
 
-    def load(self, unsigned int view, nodes, apexes not None):
-        """Put new nodes in, as replace_node would, as long as they are of the common kinds.
-
-        The first that is not, or for which there is no room, or that is one of `apexes`, is handed back; None: that
-        was the last. `nodes` is an iterator. Nearly all nodes are common: a name and one or two records of its own.
-        """
-        for node in nodes:
-            try:
-                if type(node) is not Node or node[0] in apexes or not self._load_node(<tuple> node, <uint8_t> view):
-                    return node
-            except TableFull:
-                return node
-        self._touch()
-        return None
-
-    cdef bint _load_node(self, tuple node, uint8_t view) except -1:
-        """Put a new node in, if it is a common one. Half of it may be there if not."""
-        cdef uint8_t padded[272]
-        cdef uint8_t body[COMMON_BODY]
-        cdef unsigned int size = pad_name(<bytes> node[0], padded)
-        cdef uint64_t name_hash = self.hash_name(padded, size, view)
-        cdef const BlobHeader* old = NULL
-        cdef BlobHeader header
-        cdef uint64_t reference, first = 0
-        if node[1] is None or self.find_slot(padded, size, name_hash, 0, view, &old) != NULL:
-            return False
-        if node[2] is not None or len(<tuple> node[1]) == 0:
-            alias = b"" if node[2] is None else node[2]
-            flags = (BLOB_HAS_PORTS if node[3] else 0) if node[2] is None else BLOB_ALIAS
-            first = self._write(padded, size, view, 0, (0, flags, 0, 0, 0, 0, alias, None))
-        for answer in <tuple> node[1]:
-            memset(&header, 0, sizeof(header))
-            if not _render_common(padded, size, <tuple> answer, body, &header):
-                return False
-            if self.find_slot(padded, size, name_hash, header.qtype, view, &old) != NULL:
-                return False
-            header.view = view
-            if node[3]:
-                header.flags |= BLOB_HAS_PORTS
-            reference = self._place(&header, padded, body, NULL)
-            self._insert(slot_key(name_hash, header.qtype), reference)
-            if first == 0:
-                first = reference
-        self._insert(slot_key(name_hash, 0), first)
-        return True
-
     cdef uint64_t _copy_blob(self, const BlobHeader* source) except 0:
         cdef uint64_t at = self._allocate(_room_size(source))
         memcpy(self.data + at, source, _blob_size(source))
@@ -478,67 +423,3 @@ cdef bint _is_same(const BlobHeader* blob, unsigned int node_flags, tuple respon
         and blob.rotate_from == response[5]
         and memcmp(blob_body(blob), PyBytes_AS_STRING(body), blob.body_length) == 0
     )
-
-
-cdef bint _render_common(
-    const uint8_t* owner, unsigned int owner_size, tuple answer, uint8_t* body, BlobHeader* header
-):
-    """Write the body of an answer as table/render.py does, if it is a common one; `header` gets what is not zero.
-
-    Common are one address, one PTR record, and one SRV record with its target's one address, where the target is the
-    owner or ends it.
-    """
-    cdef unsigned int qtype = answer[0]
-    cdef tuple rdatas = <tuple> answer[2], additional = <tuple> answer[4]
-    cdef unsigned int target_size
-    cdef const uint8_t* target
-    if len(rdatas) != 1 or len(<tuple> answer[3]) or answer[5]:
-        return False
-    cdef bytes rdata = <bytes> rdatas[0]
-    cdef unsigned int size = PyBytes_GET_SIZE(rdata)
-    if size > LARGEST_COMMON_DATA:
-        return False
-    header.qtype = qtype
-    header.name_length = <uint8_t> owner_size
-    header.answers = 1
-    header.body_length = _put_record(body, QUESTION_NAME, qtype, answer[1], rdata)
-    if qtype == TYPE_A or qtype == TYPE_AAAA or qtype == TYPE_PTR:
-        return len(additional) == 0
-    if qtype != TYPE_SRV or len(additional) != 1 or size <= SRV_HEAD:
-        return False
-    cdef tuple record = <tuple> additional[0]
-    cdef bytes address = <bytes> record[3]
-    target = <const uint8_t*> PyBytes_AS_STRING(rdata) + SRV_HEAD
-    target_size = size - SRV_HEAD
-    if (
-        target_size > owner_size
-        or memcmp(target, owner + owner_size - target_size, target_size) != 0
-        or <bytes> record[0] != rdata[SRV_HEAD:]
-        or PyBytes_GET_SIZE(address) > LARGEST_COMMON_DATA
-    ):
-        return False
-    header.flags = BLOB_SPELLS_ZONE
-    header.additionals = 1
-    header.body_length += _put_record(
-        body + header.body_length, QUESTION_NAME + owner_size - target_size, record[1], record[2], address
-    )
-    return True
-
-
-cdef unsigned int _put_record(uint8_t* out, unsigned int owner_at, unsigned int rtype, uint32_t ttl, bytes rdata):
-    """Write a record of class IN, its owner a pointer into the question; its octets."""
-    cdef unsigned int size = PyBytes_GET_SIZE(rdata)
-    out[0] = 0xC0 | (owner_at >> 8)
-    out[1] = owner_at & 0xFF
-    out[2] = (rtype >> 8) & 0xFF
-    out[3] = rtype & 0xFF
-    out[4] = 0
-    out[5] = 1
-    out[6] = ttl >> 24
-    out[7] = (ttl >> 16) & 0xFF
-    out[8] = (ttl >> 8) & 0xFF
-    out[9] = ttl & 0xFF
-    out[10] = (size >> 8) & 0xFF
-    out[11] = size & 0xFF
-    memcpy(out + 12, PyBytes_AS_STRING(rdata), size)
-    return 12 + size

@@ -73,7 +73,7 @@ class Publisher:
         if self._has_former:
             return
         for index, view in enumerate(self._views):
-            self._builder.load(index, Store(view, self._clock).all_nodes())
+            self._builder.load(index, Store(view, self._clock).all_batches())
         self._builder.announce()
 
     def apply(self, index: int, events: Sequence[Event]) -> None:
@@ -97,7 +97,7 @@ class Publisher:
         for index in indexes:
             self._keys[index] = 0
             self._published[index] = self._stores[index].unlisted = unlisted
-            self._builder.load(index, self._stores[index].all_nodes())
+            self._builder.load(index, self._stores[index].all_batches())
             self._set_state(index)
         self._builder.announce()
         gc.collect()

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
-from kdns.dns.rrset import ExternalNode, Node
+from kdns.dns.rrset import Batch, ExternalNode, Node, each_node
+from kdns.hotpath.loading import load
 from kdns.hotpath.table_writer import MAX_LOAD, TableFull, TableWriter
 from kdns.table.render import external_index, render_node, render_soa, soa_template
 
@@ -65,12 +66,13 @@ class TableBuilder:
         """Tell of the current generation, for the first time or again."""
         self._on_generation(self._table)
 
-    def load(self, view: int, nodes: Iterable[Node]) -> None:
+    def load(self, view: int, nodes: Iterable[Node | Batch]) -> None:
         """Put all nodes of a view into a table nobody reads yet."""
         left = iter(nodes)
         # Nearly all nodes are written without a response made of them; what is left is what is large or special.
-        while (node := self._table.load(view, left, self._zones[view].zones)) is not None:
-            self._apply(view, node)
+        while (found := load(self._table, view, left, self._zones[view].zones)) is not None:
+            for node in each_node([found]):
+                self._apply(view, node)
         if self._is_wasteful():
             self.begin_generation()
 

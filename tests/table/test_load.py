@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from kdns.dns import names
 from kdns.dns.codes import RRType
-from kdns.dns.rrset import Answer, ExternalNode, Node, Record
+from kdns.dns.rrset import Answer, Batch, EndpointBatch, ExternalNode, Node, PointerBatch, Record, each_node
+from kdns.hotpath.loading import load
 from kdns.hotpath.table_writer import TableWriter
 from kdns.table.builder import TableBuilder, ZoneSettings
 from kdns.table.render import render_node
@@ -69,6 +70,26 @@ def nodes(draw: st.DrawFn) -> Node:
     return Node(owner, tuple(answers.values()), None, draw(st.booleans()))
 
 
+LABELS = (b"", b"\x01a", b"\x01b", b"\x0810-0-0-1", b"\x01c\x08cluster1", b"\x3f" + b"x" * 63)
+LONG = names.from_labels([b"y" * 63] * 3)
+SUFFIXES = (OWNERS[1], LONG, b"\x30" + b"z" * 48 + LONG)
+REVERSE = tuple(map(names.reverse_name, IPV4 + IPV6))
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> Batch:
+    """Endpoints or pointers, each of a name of its own; some have no node."""
+    if draw(st.booleans()):
+        owners = draw(st.lists(st.sampled_from((b"", *REVERSE)), unique=True))
+        labels = draw(st.lists(st.sampled_from(LABELS), min_size=len(owners), max_size=len(owners)))
+        return PointerBatch(owners, labels, draw(st.sampled_from(SUFFIXES)), draw(TTLS))
+    labels = draw(st.lists(st.sampled_from(LABELS), unique=True))
+    labels += [b"\x03%03d" % number for number in range(draw(st.integers(0, 40)))]
+    addresses = draw(st.lists(ADDRESSES, min_size=len(labels), max_size=len(labels)))
+    heads = draw(st.lists(st.binary(min_size=6, max_size=6), unique=True, max_size=20))
+    return EndpointBatch(labels, draw(st.sampled_from(SUFFIXES)), addresses, draw(TTLS), tuple(heads))
+
+
 def content(table: TableWriter) -> dict[tuple[bytes, int, int], object]:
     """What each key leads to; of a name alone, that it is there and how its ports may be spelled."""
     found: dict[tuple[bytes, int, int], object] = {}
@@ -80,10 +101,10 @@ def content(table: TableWriter) -> dict[tuple[bytes, int, int], object]:
     return found
 
 
-@given(st.lists(nodes(), max_size=4))
-def test_loaded_nodes_answer_as_rendered_ones_do(given_nodes: list[Node]):
-    expected = TableWriter.create(1, 1000, 1 << 16, bytes(16))
-    for node in given_nodes:
+@given(st.lists(nodes() | batches(), max_size=4))
+def test_loaded_nodes_answer_as_rendered_ones_do(given_nodes: list[Node | Batch]):
+    expected = TableWriter.create(1, 4000, 1 << 20, bytes(16))
+    for node in each_node(given_nodes):
         flags, responses = render_node(node)
         expected.replace_node(node.owner, 0, flags, responses)
     builder = TableBuilder([ZoneSettings(frozenset(), 5)], os.urandom, lambda table: None)
@@ -108,10 +129,41 @@ def test_what_is_not_common_is_handed_back(node: Node):
     table = TableWriter.create(1, 1000, 1 << 16, bytes(16))
     common = Node(OWNERS[1], ())
     left = iter([common, node, Node(OWNERS[3], ())])
-    assert table.load(0, left, {ZONE}) is node
+    assert load(table, 0, left, {ZONE}) is node
     assert table.lookup(common.owner, 0, 0) is not None
-    assert table.load(0, left, {ZONE}) is None
+    assert load(table, 0, left, {ZONE}) is None
     assert table.lookup(OWNERS[3], 0, 0) is not None
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        EndpointBatch([b"\x01a"], ZONE, [b"\x0a\0\0\2"], 5, ()),
+        EndpointBatch([b"\x01b"], ZONE, [b"\x0a\0\0\2"], 5, tuple(bytes([n] * 6) for n in range(9))),
+        EndpointBatch([b"\x01b"], ZONE, [b"\x0a\0\0\2"], 5, (b"\0",)),
+        PointerBatch([OWNERS[0]], [b"\x01b"], ZONE, 5),
+    ],
+    ids=["a name that is there", "many ports", "no port", "a pointer that is there"],
+)
+def test_a_batch_that_is_not_common_is_handed_back(batch: Batch):
+    table = TableWriter.create(1, 1000, 1 << 16, bytes(16))
+    left = iter([Node(OWNERS[0], ()), batch, Node(OWNERS[3], ())])
+    assert load(table, 0, left, set()) is batch
+    assert load(table, 0, left, set()) is None
+    assert table.lookup(OWNERS[3], 0, 0) is not None
+
+
+def test_a_batch_there_is_no_room_for_goes_into_the_next_generation():
+    generations: list[TableWriter] = []
+    builder = TableBuilder([ZoneSettings(frozenset(), 5)], os.urandom, generations.append)
+    labels = [b"\x04%04d" % number for number in range(10_000)]
+    batch = EndpointBatch(labels, ZONE, [number.to_bytes(4) for number in range(10_000)], 5, (b"\0\0\0\x64\0\x50",))
+    owners = [names.reverse_name(address) for address in batch.addresses]
+    builder.load(0, [batch, PointerBatch(owners, labels, ZONE, 5)])
+    assert builder.table.statistics()["generation"] > 1
+    for label, owner in zip(labels, owners, strict=True):
+        assert builder.table.lookup(label + ZONE, RRType.SRV, 0) is not None
+        assert builder.table.lookup(owner, RRType.PTR, 0) is not None
 
 
 def test_what_there_is_no_room_for_goes_into_the_next_generation():

@@ -1,0 +1,323 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""A whole cluster into a table that nobody reads yet.
+
+Nearly all nodes of a cluster are alike, and half a million. They are written without a response made of them, and
+those that come in a batch without a node: their octets are those that table/render.py gives.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy, memset
+
+from kdns.hotpath.table cimport (
+    BLOB_ALIAS, BLOB_HAS_PORTS, BLOB_SPELLS_ZONE, SLOTS_PER_BUCKET, BlobHeader, first_bucket, pad, pad_name,
+    second_bucket, slot_key, tag_of,
+)
+from kdns.hotpath.table_writer cimport TableWriter
+
+from kdns.dns.rrset import EndpointBatch, Node, PointerBatch
+from kdns.hotpath.table_writer import TableFull
+
+cdef extern from *:
+    void __builtin_prefetch(const void* address) noexcept nogil
+
+cdef enum:
+    RECORD_HEAD = 12                # octets of a record before its data, the owner being a pointer
+    SRV_HEAD = 6                    # octets of SRV data before the target (RFC 2782)
+    MAX_NAME = 255                  # octets (RFC 1035, 2.3.4)
+    LARGEST_DATA = SRV_HEAD + MAX_NAME  # octets of a record's data that are written here
+    MAX_HEADS = 8                   # SRV records of a batch's nodes; fewer than those that get offsets
+    LARGEST_BODY = MAX_HEADS * (RECORD_HEAD + LARGEST_DATA) + RECORD_HEAD + 16     # octets
+    GROUP = 16                      # nodes of a batch whose slots are fetched from memory at the same time
+    MOST_KEYS = 3                   # of a node: that it exists, and two types
+    QUESTION_NAME = 12              # where a message's question begins (RFC 1035, 4.1.1)
+    TYPE_A = 1
+    TYPE_PTR = 12
+    TYPE_AAAA = 28
+    TYPE_SRV = 33
+
+cdef struct Named:
+    # A node of a batch, its slots on their way from memory.
+    uint64_t name_hash
+    uint64_t[MOST_KEYS] keys
+    unsigned int size               # octets of the name
+    unsigned int position           # in the batch
+    uint8_t[272] padded
+
+
+def load(TableWriter table not None, unsigned int view, nodes, apexes not None):
+    """Put new nodes in, as `replace_node` would, as long as they are of the common kinds.
+
+    The first node or batch that is not, or for which there is no room, or that is one of `apexes`, is handed back; a
+    part of it may be in the table then. None: that was the last. `nodes` is an iterator; no node of a batch is an apex.
+    """
+    cdef bint is_in
+    for node in nodes:
+        try:
+            if type(node) is EndpointBatch:
+                is_in = _load_endpoints(table, <tuple> node, <uint8_t> view)
+            elif type(node) is PointerBatch:
+                is_in = _load_pointers(table, <tuple> node, <uint8_t> view)
+            else:
+                is_in = type(node) is Node and node[0] not in apexes and _load_node(table, <tuple> node, <uint8_t> view)
+        except TableFull:
+            return node
+        if not is_in:
+            return node
+    table._touch()
+    return None
+
+
+# Batches
+
+cdef bint _load_endpoints(TableWriter table, tuple batch, uint8_t view) except -1:
+    """Put the nodes of an EndpointBatch in; False where one is there already, or there are too many SRV records."""
+    cdef list labels = list(batch[0]), addresses = list(batch[2])
+    cdef bytes suffix = <bytes> batch[1], address
+    cdef uint32_t ttl = batch[3]
+    cdef tuple heads = <tuple> batch[4]
+    cdef Named[GROUP] group
+    cdef Named* one
+    cdef uint64_t reference
+    cdef Py_ssize_t at = 0, count = len(labels)
+    cdef int kept, number, types = 2 if heads else 1
+    cdef unsigned int rtype
+    if len(addresses) != count or len(heads) > MAX_HEADS:
+        return False
+    for head in heads:
+        if PyBytes_GET_SIZE(<bytes> head) != SRV_HEAD:
+            return False
+    while at < count:
+        kept = 0
+        while at < count and kept < GROUP:
+            rtype = TYPE_A if PyBytes_GET_SIZE(<bytes> addresses[at]) == 4 else TYPE_AAAA
+            kept += _name(table, group + kept, <bytes> labels[at], suffix, at, view, rtype, types)
+            at += 1
+        for number in range(kept):
+            one = group + number
+            address = <bytes> addresses[one.position]
+            if not _is_new(table, one, view):
+                return False
+            reference = _put_address(table, one, view, ttl, address)
+            if heads:
+                _put_services(table, one, view, ttl, heads, address)
+            table._insert(one.keys[0], reference)
+    return True
+
+
+cdef bint _load_pointers(TableWriter table, tuple batch, uint8_t view) except -1:
+    """Put the nodes of a PointerBatch in; False where one is there already."""
+    cdef list owners = list(batch[0]), labels = list(batch[1])
+    cdef bytes suffix = <bytes> batch[2], label
+    cdef uint32_t ttl = batch[3]
+    cdef Named[GROUP] group
+    cdef Named* one
+    cdef BlobHeader header
+    cdef uint8_t[LARGEST_BODY] body
+    cdef uint64_t reference
+    cdef Py_ssize_t at = 0, count = len(owners)
+    cdef unsigned int size, label_size
+    cdef int kept, number
+    if len(labels) != count:
+        return False
+    while at < count:
+        kept = 0
+        while at < count and kept < GROUP:
+            label_size = PyBytes_GET_SIZE(<bytes> labels[at])
+            if label_size and label_size + PyBytes_GET_SIZE(suffix) <= MAX_NAME:
+                kept += _name(table, group + kept, <bytes> owners[at], b"", at, view, TYPE_PTR, 1)
+            at += 1
+        for number in range(kept):
+            one = group + number
+            label = <bytes> labels[one.position]
+            if not _is_new(table, one, view):
+                return False
+            label_size = PyBytes_GET_SIZE(label)
+            size = label_size + PyBytes_GET_SIZE(suffix)
+            _begin(&header, one.size, view, TYPE_PTR)
+            header.body_length = RECORD_HEAD + size
+            _put_head(body, QUESTION_NAME, TYPE_PTR, ttl, size)
+            memcpy(body + RECORD_HEAD, PyBytes_AS_STRING(label), label_size)
+            memcpy(body + RECORD_HEAD + label_size, PyBytes_AS_STRING(suffix), size - label_size)
+            reference = table._place(&header, one.padded, body, NULL)
+            table._insert(one.keys[1], reference)
+            table._insert(one.keys[0], reference)
+    return True
+
+
+cdef int _name(
+    TableWriter table, Named* one, bytes label, bytes suffix, Py_ssize_t position, uint8_t view, unsigned int rtype,
+    int types,
+) except -1:
+    """Note what a node is called, and have its slots fetched; 0 where it has no name that fits."""
+    cdef size_t label_size = PyBytes_GET_SIZE(label), suffix_size = PyBytes_GET_SIZE(suffix)
+    cdef uint64_t buckets = table.header.buckets
+    cdef int at
+    if not 0 < label_size <= MAX_NAME - suffix_size:
+        return 0
+    one.position = <unsigned int> position
+    one.size = <unsigned int> (label_size + suffix_size)
+    memset(one.padded + (one.size & ~<size_t> 7), 0, 16)
+    memcpy(one.padded, PyBytes_AS_STRING(label), label_size)
+    memcpy(one.padded + label_size, PyBytes_AS_STRING(suffix), suffix_size)
+    one.name_hash = table.hash_name(one.padded, one.size, view)
+    one.keys[0] = slot_key(one.name_hash, 0)
+    one.keys[1] = slot_key(one.name_hash, <unsigned short> rtype)
+    one.keys[2] = slot_key(one.name_hash, TYPE_SRV)
+    for at in range(types + 1):
+        __builtin_prefetch(table.index + SLOTS_PER_BUCKET * first_bucket(one.keys[at], buckets))
+        __builtin_prefetch(table.index + SLOTS_PER_BUCKET * second_bucket(tag_of(one.keys[at]), buckets))
+    return 1
+
+
+cdef bint _is_new(TableWriter table, Named* one, uint8_t view) noexcept:
+    cdef const BlobHeader* old = NULL
+    return table.find_slot(one.padded, one.size, one.name_hash, 0, view, &old) == NULL
+
+
+cdef uint64_t _put_address(TableWriter table, Named* one, uint8_t view, uint32_t ttl, bytes address) except 0:
+    """Put a node's address in; the reference of its blob."""
+    cdef BlobHeader header
+    cdef uint8_t[RECORD_HEAD + LARGEST_DATA] body
+    cdef unsigned int rtype = TYPE_A if PyBytes_GET_SIZE(address) == 4 else TYPE_AAAA
+    _begin(&header, one.size, view, rtype)
+    header.body_length = _put_record(body, QUESTION_NAME, rtype, ttl, address)
+    cdef uint64_t reference = table._place(&header, one.padded, body, NULL)
+    table._insert(one.keys[1], reference)
+    return reference
+
+
+cdef int _put_services(
+    TableWriter table, Named* one, uint8_t view, uint32_t ttl, tuple heads, bytes address
+) except -1:
+    """Put in the SRV records that lead to a node's own name."""
+    cdef BlobHeader header
+    cdef uint8_t[LARGEST_BODY] body
+    cdef uint8_t* end = body
+    _begin(&header, one.size, view, TYPE_SRV)
+    for head in heads:
+        _put_head(end, QUESTION_NAME, TYPE_SRV, ttl, SRV_HEAD + one.size)
+        memcpy(end + RECORD_HEAD, PyBytes_AS_STRING(<bytes> head), SRV_HEAD)
+        memcpy(end + RECORD_HEAD + SRV_HEAD, one.padded, one.size)
+        end += RECORD_HEAD + SRV_HEAD + one.size
+    end += _put_record(end, QUESTION_NAME, TYPE_A if PyBytes_GET_SIZE(address) == 4 else TYPE_AAAA, ttl, address)
+    header.flags = BLOB_SPELLS_ZONE
+    header.answers = <unsigned short> len(heads)
+    header.additionals = 1
+    header.body_length = <uint32_t> (end - body)
+    table._insert(one.keys[2], table._place(&header, one.padded, body, NULL))
+    return 0
+
+
+# Single nodes
+
+cdef bint _load_node(TableWriter table, tuple node, uint8_t view) except -1:
+    """Put a new node in, if it is a common one. Half of it may be there if not."""
+    cdef uint8_t padded[272]
+    cdef uint8_t body[LARGEST_BODY]
+    cdef unsigned int size = pad_name(<bytes> node[0], padded)
+    cdef uint64_t name_hash = table.hash_name(padded, size, view)
+    cdef const BlobHeader* old = NULL
+    cdef BlobHeader header
+    cdef uint64_t reference, first = 0
+    if node[1] is None or table.find_slot(padded, size, name_hash, 0, view, &old) != NULL:
+        return False
+    if node[2] is not None or len(<tuple> node[1]) == 0:
+        alias = b"" if node[2] is None else node[2]
+        flags = (BLOB_HAS_PORTS if node[3] else 0) if node[2] is None else BLOB_ALIAS
+        first = table._write(padded, size, view, 0, (0, flags, 0, 0, 0, 0, alias, None))
+    for answer in <tuple> node[1]:
+        memset(&header, 0, sizeof(header))
+        if not _render_common(padded, size, <tuple> answer, body, &header):
+            return False
+        if table.find_slot(padded, size, name_hash, header.qtype, view, &old) != NULL:
+            return False
+        header.view = view
+        if node[3]:
+            header.flags |= BLOB_HAS_PORTS
+        reference = table._place(&header, padded, body, NULL)
+        table._insert(slot_key(name_hash, header.qtype), reference)
+        if first == 0:
+            first = reference
+    table._insert(slot_key(name_hash, 0), first)
+    return True
+
+
+cdef bint _render_common(
+    const uint8_t* owner, unsigned int owner_size, tuple answer, uint8_t* body, BlobHeader* header
+):
+    """Write the body of an answer as table/render.py does, if it is a common one; `header` gets what is not zero.
+
+    Common are one address, one PTR record, and one SRV record with its target's one address, where the target is the
+    owner or ends it.
+    """
+    cdef unsigned int qtype = answer[0]
+    cdef tuple rdatas = <tuple> answer[2], additional = <tuple> answer[4]
+    cdef unsigned int target_size
+    cdef const uint8_t* target
+    if len(rdatas) != 1 or len(<tuple> answer[3]) or answer[5]:
+        return False
+    cdef bytes rdata = <bytes> rdatas[0]
+    cdef unsigned int size = PyBytes_GET_SIZE(rdata)
+    if size > LARGEST_DATA:
+        return False
+    header.qtype = qtype
+    header.name_length = <uint8_t> owner_size
+    header.answers = 1
+    header.body_length = _put_record(body, QUESTION_NAME, qtype, answer[1], rdata)
+    if qtype == TYPE_A or qtype == TYPE_AAAA or qtype == TYPE_PTR:
+        return len(additional) == 0
+    if qtype != TYPE_SRV or len(additional) != 1 or size <= SRV_HEAD:
+        return False
+    cdef tuple record = <tuple> additional[0]
+    cdef bytes address = <bytes> record[3]
+    target = <const uint8_t*> PyBytes_AS_STRING(rdata) + SRV_HEAD
+    target_size = size - SRV_HEAD
+    if (
+        target_size > owner_size
+        or memcmp(target, owner + owner_size - target_size, target_size) != 0
+        or <bytes> record[0] != rdata[SRV_HEAD:]
+        or PyBytes_GET_SIZE(address) > LARGEST_DATA
+    ):
+        return False
+    header.flags = BLOB_SPELLS_ZONE
+    header.additionals = 1
+    header.body_length += _put_record(
+        body + header.body_length, QUESTION_NAME + owner_size - target_size, record[1], record[2], address
+    )
+    return True
+
+
+# Records
+
+cdef void _begin(BlobHeader* header, unsigned int name_size, uint8_t view, unsigned int rtype) noexcept:
+    """The header of a blob with one answer, its flags and its body still to come."""
+    memset(header, 0, sizeof(BlobHeader))
+    header.qtype = <unsigned short> rtype
+    header.name_length = <uint8_t> name_size
+    header.view = view
+    header.answers = 1
+
+
+cdef unsigned int _put_record(uint8_t* out, unsigned int owner_at, unsigned int rtype, uint32_t ttl, bytes rdata):
+    """Write a record of class IN, its owner a pointer into the question; its octets."""
+    cdef unsigned int size = PyBytes_GET_SIZE(rdata)
+    _put_head(out, owner_at, rtype, ttl, size)
+    memcpy(out + RECORD_HEAD, PyBytes_AS_STRING(rdata), size)
+    return RECORD_HEAD + size
+
+
+cdef void _put_head(uint8_t* out, unsigned int owner_at, unsigned int rtype, uint32_t ttl, unsigned int size) noexcept:
+    """Write a record up to its data."""
+    out[0] = 0xC0 | (owner_at >> 8)
+    out[1] = owner_at & 0xFF
+    out[2] = (rtype >> 8) & 0xFF
+    out[3] = rtype & 0xFF
+    out[4] = 0
+    out[5] = 1
+    out[6] = ttl >> 24
+    out[7] = (ttl >> 16) & 0xFF
+    out[8] = (ttl >> 8) & 0xFF
+    out[9] = ttl & 0xFF
+    out[10] = (size >> 8) & 0xFF
+    out[11] = size & 0xFF
