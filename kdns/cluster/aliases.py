@@ -75,6 +75,9 @@ def alias_node(owner: bytes, target: bytes, ttl: int, chain: Chain | None) -> No
     return Node(owner, tuple(answers))
 
 
+NOTHING: frozenset[tuple[str, str]] = frozenset()
+
+
 class Dependents:
     """Which Services stand for names that depend on which things of the cluster; a thing is any pair of words."""
 
@@ -84,7 +87,9 @@ class Dependents:
 
     def put(self, alias: tuple[str, str], things: frozenset[tuple[str, str]]) -> None:
         """Say what the Service `alias` depends on now."""
-        before = self._things.get(alias, frozenset())
+        before = self._things.get(alias, NOTHING)
+        if before == things:
+            return
         for thing in before - things:
             self._aliases[thing].discard(alias)
             if not self._aliases[thing]:

@@ -162,6 +162,8 @@ def check_object_label(field: str, text: str) -> None:
 
 def check_object_name(field: str, text: str) -> None:
     """Raise ManifestError unless `text` can name an EndpointSlice or a Pod."""
+    if _OBJECT_LABEL.fullmatch(text):  # nearly all of them
+        return
     if len(text) > MAX_HOST_NAME or not all(map(_OBJECT_LABEL.fullmatch, text.split("."))):
         raise ManifestError(
             f"{field}: met {quote(text)}, expected a DNS name of lower-case letters, digits, '-' and '.'"

@@ -8,8 +8,10 @@ operations that loop in C.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Container, Sequence
 from functools import cached_property
+
+from msgspec import structs
 
 from kdns.cluster import owners, records
 from kdns.cluster.objects import Endpoint, EndpointSlice, Port
@@ -52,8 +54,8 @@ class SliceRecords:
     def of(cls, slice_: EndpointSlice, imported: bool, pod_names: bool) -> SliceRecords:
         """The records of a slice; below a ServiceImport, names end in the cluster they come from."""
         made = cls(slice_.addresses, slice_.ports or NO_PORTS, (), slice_.details)
-        named = [endpoint for endpoint in slice_.details if endpoint.hostname or endpoint.text]
-        if named or pod_names or imported or made.ipv6:
+        named = [endpoint for endpoint in slice_.details if pod_names or endpoint.hostname or endpoint.text]
+        if named or imported or made.ipv6:
             made.labels = [owners.endpoint_label(endpoint, pod_names) for endpoint in slice_.endpoints]
         else:
             made.labels = owners.address_labels(made.addresses)
@@ -178,6 +180,17 @@ class SliceCache:
     def passing_records(self, entry: SliceEntry) -> SliceRecords:
         """The records of a slice, not to be kept: for who visits all of them."""
         return entry.records or SliceRecords.of(entry.slice, self._imported, self._pod_names)
+
+    def records_named(self, entry: SliceEntry, addresses: Container[bytes]) -> SliceRecords:
+        """The records of a slice, or of some of its endpoints: all that may be named after one of these IPv4 addresses.
+
+        It spares a Service that answers by its own address the names of all the endpoints that did not change.
+        """
+        whole = entry.slice
+        if entry.records is not None or whole.details or self._imported:
+            return self.records(entry)
+        found = tuple([address for address in whole.addresses if address in addresses or len(address) != 4])
+        return SliceRecords.of(structs.replace(whole, addresses=found), self._imported, self._pod_names)
 
     def are_distinct(self, namespace: str, name: str, slices: Sequence[SliceRecords]) -> bool:
         """Whether these, of one Service, are many endpoints and known to have an address each of their own.

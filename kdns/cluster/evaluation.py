@@ -139,12 +139,12 @@ class Evaluator:
             targets = [self.pointer_suffix(*min(owned))]
         else:
             targets = [
-                owners.endpoint_label(endpoint, self._view.endpoint_pod_names) + suffix
+                label + suffix
                 for entry in self._state.holders(address)
                 if entry.service and self.shows_pointers(entry.slice.namespace)
                 if (suffix := self.pointer_suffix(entry.slice.namespace, entry.service))
-                for endpoint in entry.slice.endpoints
-                if endpoint.address == address and owners.endpoint_label(endpoint, self._view.endpoint_pod_names)
+                for endpoint in entry.slice.endpoints_at(address)
+                if (label := owners.endpoint_label(endpoint, self._view.endpoint_pod_names))
             ]
         found = tuple(sorted({target for target in targets if 0 < len(target) <= names.MAX_NAME}))
         return Answer(records.PTR, self._ttl, found) if found else None
@@ -163,7 +163,7 @@ class Evaluator:
     @property
     def knows_pointers(self) -> bool:
         """Whether PTR answers can be told: an endpoint's address may be a Service's own."""
-        return not self.unlisted & Unlisted.SERVICES
+        return not (self.unlisted and self.unlisted & Unlisted.SERVICES)
 
     def look_up(self, name: bytes, zone: Zone) -> Node | bytes | None:
         """What a name of a zone of Services answers, in any of its spellings: its node, or the name it stands for."""

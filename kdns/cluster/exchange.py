@@ -39,6 +39,8 @@ class Exchange(asyncio.Protocol):
         self._headers: dict[str, str] = {}
         self._pieces: list[bytes] = []  # of the body, not read yet
         self._buffered = 0  # octets of them
+        self._awaited = b""  # what has to be in the body until its reader is woken; empty: anything
+        self._is_met = False  # it is in one of the pieces, or they are as many as may be
         self._beside_body = 0  # octets that came since the last ones of a body
         self._is_complete = True
         self._keeps_alive = True
@@ -67,7 +69,7 @@ class Exchange(asyncio.Protocol):
         """Send a request without a body. Raises ConnectionError where there is no connection any more."""
         transport = self.transport
         self._parser, self._head, self._headers = HttpResponseParser(self), None, {}
-        self._is_complete, self._beside_body = False, 0
+        self._is_complete, self._beside_body, self._awaited = False, 0, b""
         transport.write(request)
 
     async def read_head(self) -> ReplyHead:
@@ -78,9 +80,14 @@ class Exchange(asyncio.Protocol):
             await self._wait()
         return self._head
 
-    async def read(self) -> bytes:
-        """What came of the body since the last call; empty at its end."""
-        while not self._pieces and not self._is_complete and self._failure is None:
+    async def read(self, awaited: bytes = b"") -> bytes:
+        """What came of the body since the last call; empty at its end.
+
+        With an octet `awaited`, that is in it, unless there is no room for more: who needs whole lines sleeps on.
+        """
+        self._awaited = awaited
+        self._is_met = bool(self._pieces)
+        while not self._is_met and not self._is_complete and self._failure is None:
             await self._wait()
         return self.read_ready()
 
@@ -141,10 +148,13 @@ class Exchange(asyncio.Protocol):
         if self._beside_body > MAX_HEAD_BYTES:
             self._break_off(HttpParserError(f"met more than {MAX_HEAD_BYTES} bytes that are no body"))
             return
-        if self._buffered > MAX_BUFFERED_BYTES and not self._is_paused and self._transport is not None:
-            self._is_paused = True
-            self._transport.pause_reading()
-        self._wake()
+        if self._buffered > MAX_BUFFERED_BYTES:
+            self._is_met = True
+            if not self._is_paused and self._transport is not None:
+                self._is_paused = True
+                self._transport.pause_reading()
+        if self._is_met or self._is_complete or not self._pieces:
+            self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note the end, which is that of the body where nothing else ends it (RFC 9112, 6.3)."""
@@ -178,6 +188,7 @@ class Exchange(asyncio.Protocol):
         if not self._is_complete:
             self._pieces.append(body)
             self._buffered += len(body)
+            self._is_met |= self._awaited in body
 
     def on_message_begin(self) -> None:
         """Notice a reply to what was not asked."""

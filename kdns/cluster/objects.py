@@ -108,6 +108,12 @@ class EndpointSlice(msgspec.Struct, frozen=True):
         """Every endpoint with what there is to say about it; made anew at each call where that is nothing."""
         return self.details or tuple([Endpoint(address) for address in self.addresses])
 
+    def endpoints_at(self, address: bytes) -> Sequence[Endpoint]:
+        """Those at one of its addresses, equal ones maybe once."""
+        if not self.details:
+            return (Endpoint(address),)
+        return [endpoint for endpoint in self.details if endpoint.address == address]
+
 
 class Pod(msgspec.Struct, frozen=True, gc=False):
     """A running Pod with an address."""

@@ -68,6 +68,12 @@ def address_labels(addresses: Iterable[bytes]) -> list[bytes]:
     return [_LENGTHS[len(text)] + text for text in texts]
 
 
+def plain_addresses(labels: Iterable[bytes]) -> set[bytes]:
+    """The addresses, packed, that these labels may have been made of: every IPv4 address of a plain endpoint."""
+    found = {pod_address(label[1:].decode("ascii", "replace")) for label in labels}
+    return {address for address in found if address is not None}
+
+
 def pod_label(address: bytes) -> bytes:
     """The label of a Pod: its address with dashes, as CoreDNS spells it (`10-244-1-7`, `fd00-10-244--5`)."""
     if len(address) == 4:

@@ -65,8 +65,8 @@ class Lines(Protocol):
     def oversize(self) -> int:
         """How many lines were too long, and left out."""
 
-    async def read(self) -> list[bytes] | None:
-        """The lines that came, maybe none; None at the end. May be cancelled."""
+    async def read(self, *, is_whole: bool = False) -> list[bytes] | None:
+        """The lines that came, maybe none, though hardly ever with `is_whole`; None at the end. May be cancelled."""
 
     def read_ready(self) -> list[bytes]:
         """The lines that are there already."""
@@ -317,14 +317,16 @@ class Reflector:
     async def _apply_all(self, stream: Lines, lines: list[bytes] | None, watchdog: Watchdog) -> None:
         while lines is not None:
             flush_at = self._clock() + FLUSH_SECONDS
+            is_burst = len(lines) > 1  # it goes on as one: a turn of the loop lets in what waits in the socket
             while lines:
                 for line in lines:
                     self._apply(self._read_line(line, self._replica.needs))
-                # One turn of the loop lets in what waits in the socket: a burst goes on as one.
-                await asyncio.sleep(0)
-                lines = stream.read_ready() if self._clock() < flush_at else []
+                lines = []
+                if is_burst:
+                    await asyncio.sleep(0)
+                    lines = stream.read_ready() if self._clock() < flush_at else []
             self._replica.flush()
-            lines = await stream.read()
+            lines = await stream.read(is_whole=True)
             watchdog.note_heard()
             self._tally.note_contact()
 

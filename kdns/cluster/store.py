@@ -66,6 +66,11 @@ class Store:
             )
 
     @property
+    def serials(self) -> tuple[int, ...]:
+        """All of them."""
+        return self.serial, self.multicluster_serial, self.external_serial
+
+    @property
     def unlisted(self) -> Unlisted:
         """What has not been listed yet: names that depend on it are held back. To be set before `all_nodes`."""
         return self._evaluator.unlisted
@@ -219,10 +224,11 @@ class Store:
         service = half.services.get(key.name)
         cache = self._evaluator.cache(key.imported)
         answers_itself = service is None or (service.type is ServiceType.CLUSTER_IP and not key.imported)
-        if answers_itself and not change.endpoints and not change.all_endpoints:
-            slices = []
-        else:
+        if not answers_itself or change.all_endpoints:
             slices = [cache.records(entry) for entry in half.entries(key.name)]
+        else:
+            named = owners.plain_addresses(change.endpoints)
+            slices = [cache.records_named(entry, named) for entry in half.entries(key.name) if change.endpoints]
         labels = change.endpoints.union(*[part.names for part in slices if change.all_endpoints])
         nodes = []
         for zone in self._forward:

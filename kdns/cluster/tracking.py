@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from kdns.cluster import owners
-from kdns.cluster.aliases import Dependents, alias_target
+from kdns.cluster.aliases import NOTHING, Dependents, alias_target
 from kdns.cluster.changes import Changes, ServiceKey
 from kdns.cluster.evaluation import Evaluator, has_endpoints
 from kdns.cluster.objects import Endpoint, EndpointSlice, Pod, Service, ServiceType
@@ -134,7 +134,10 @@ class TrackedState:
     def _link(self, namespace: str, half: Half, name: str) -> None:
         """Note what the Service depends on if it stands for another name."""
         service = half.services.get(name)
-        target = alias_target(service, (entry.slice for entry in half.entries(name))) if service else None
+        if service is None or service.type is ServiceType.CLUSTER_IP:  # nearly all of them
+            self._dependents.put((namespace, name), NOTHING)
+            return
+        target = alias_target(service, (entry.slice for entry in half.entries(name)))
         things = {_thing(target, zone) for zone in self._zones if not zone.imported} if target else set()
         self._dependents.put((namespace, name), frozenset(thing for thing in things if thing))
 

@@ -41,10 +41,13 @@ class LineStream:
         """How many lines were too long, and left out."""
         return self._splitter.oversize
 
-    async def read(self) -> list[bytes] | None:
-        """The lines that came since the last call, none where only part of one did; None at the end."""
+    async def read(self, *, is_whole: bool = False) -> list[bytes] | None:
+        """The lines that came since the last call, none where only part of one did; None at the end.
+
+        With `is_whole`, part of a line is mostly waited with.
+        """
         try:
-            piece = await self._exchange.read()
+            piece = await self._exchange.read(b"\n" if is_whole else b"")
         except _FAILURES as error:
             raise _translated("the watch broke", error) from error
         return self._splitter.feed(piece) if piece else None

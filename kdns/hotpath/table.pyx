@@ -213,6 +213,22 @@ cdef class Table:
                 ))
         return found
 
+    @property
+    def used_bytes(self):
+        """Octets of this generation that are in memory."""
+        cdef TableHeader* header = self.header
+        return HEADER_PAGE + 64 * header.buckets + header.small_end + header.data_size - header.large_start
+
+    @property
+    def retired_bytes(self):
+        """Octets of blobs that no slot refers to any more."""
+        return self.header.retired
+
+    @property
+    def load(self):
+        """How many of the slots are in use: 0 to 1."""
+        return self.header.slots / <double> (SLOTS_PER_BUCKET * self.header.buckets)
+
     def statistics(self):
         """Numbers of this generation: generation, slots, blobs, octets used and retired, load."""
         cdef TableHeader* header = self.header
@@ -220,11 +236,11 @@ cdef class Table:
             "generation": header.generation,
             "slots": header.slots,
             "blobs": header.blobs,
-            "used_bytes": HEADER_PAGE + 64 * header.buckets + header.small_end + header.data_size - header.large_start,
+            "used_bytes": self.used_bytes,
             "index_bytes": 64 * header.buckets,
             "retired_bytes": header.retired,
             "free_bytes": header.large_start - header.small_end,
-            "load": header.slots / <double> (SLOTS_PER_BUCKET * header.buckets),
+            "load": self.load,
             "heartbeat_ns": header.heartbeat_ns,
             "last_change_ns": header.last_change_ns,
         }

@@ -47,6 +47,7 @@ class Publisher:
         zones = [_settings_of(view) for view in views]
         self._builder = TableBuilder(zones, os.urandom, announce, epochs=epochs, former=former)
         self._keys = [0] * len(views)  # expected of each view's next generation
+        self._told_serials: dict[int, tuple[int, ...]] = {}  # of each view, the serials in the table
 
     @property
     def builder(self) -> TableBuilder:
@@ -83,9 +84,10 @@ class Publisher:
             store.apply(event)
         unlisted = self._published.get(index)
         # A list that was lacking comes as one batch, and its names with the generation that follows it.
-        if unlisted is not None and not any(OF_KIND[event.kind] & unlisted for event in events):
+        if unlisted is not None and not (unlisted and any(OF_KIND[event.kind] & unlisted for event in events)):
             self._builder.publish(index, store.take_changes())
-            self._set_state(index)
+            if self._told_serials.get(index) != store.serials:
+                self._set_state(index)
         else:
             self._keys[index] += sum(map(expected_keys, events))
 
@@ -114,6 +116,7 @@ class Publisher:
 
     def _set_state(self, index: int) -> None:
         store = self._stores[index]
+        self._told_serials[index] = store.serials
         self._builder.set_state(
             index,
             serial=store.serial,

@@ -122,11 +122,8 @@ class TableBuilder:
             return self._table.replace_node(node.owner, view, flags, responses)
 
     def _is_wasteful(self) -> bool:
-        numbers = self._table.statistics()
-        return (
-            numbers["load"] > MAX_LOAD
-            or numbers["retired_bytes"] > max(MIN_RETIRED, MAX_RETIRED_SHARE * numbers["used_bytes"])
-        )  # fmt: skip
+        table = self._table
+        return table.load > MAX_LOAD or table.retired_bytes > max(MIN_RETIRED, MAX_RETIRED_SHARE * table.used_bytes)
 
     def begin_generation(self, expected_keys: int = 0, without: Collection[int] = ()) -> None:
         """Copy what is in use into a generation with room to grow, or for so many keys more; tell nobody yet.

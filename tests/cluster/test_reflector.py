@@ -343,6 +343,7 @@ def test_endless_burst_is_told_every_hundredth_of_a_second() -> None:
         stream.read_ready = never_empty  # type: ignore[method-assign]
         for _ in range(5):
             it.api.put("first")
+            it.api.put("second")
             await it.settle()
         assert number >= 50
         assert all(5 <= len(batch) <= 15 for batch in it.batches)

@@ -48,16 +48,21 @@ class ModelStream:
     def break_off(self) -> None:
         self._push(ApiError(ErrorKind.UNREACHABLE, "the watch broke"))
 
-    async def read(self) -> list[bytes] | None:
+    async def read(self, *, is_whole: bool = False) -> list[bytes] | None:
         while not self._pieces:
             self._came.clear()
             await self._came.wait()
-        piece = self._pieces.popleft()
-        if isinstance(piece, ApiError):
-            raise piece
-        return None if piece is None else self._splitter.feed(piece)
+        if isinstance(self._pieces[0], bytes):
+            return self._take_ready()
+        ending = self._pieces.popleft()
+        if isinstance(ending, ApiError):
+            raise ending
+        return None
 
     def read_ready(self) -> list[bytes]:
+        return self._take_ready()
+
+    def _take_ready(self) -> list[bytes]:
         lines: list[bytes] = []
         while self._pieces and isinstance(self._pieces[0], bytes):
             lines += self._splitter.feed(self._pieces.popleft())  # type: ignore[arg-type]
