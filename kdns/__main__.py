@@ -2,7 +2,7 @@
 
 import sys
 
-from kdns.cli import main
+from kdns.start import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
-import shutil
 import signal
 import sys
 from collections.abc import Sequence
@@ -29,9 +27,11 @@ from kdns.server.processes import Processes
 from kdns.server.reloading import Reloader
 from kdns.server.state import DEFAULT_MAX_AGE_SECONDS, MIN_MAX_AGE_SECONDS
 from kdns.server.supervisor import Supervisor
+from kdns.table.preload import Preload
 
 DEFAULT_PORT = 53
 MAX_PORT = 65535
+COPY_BYTES = 2**20  # of standard input at a time
 MAX_WORKERS = 256  # processes; far beyond what one pod is given
 TRUE, FALSE = ("1", "t", "T", "true", "TRUE", "True"), ("0", "f", "F", "false", "FALSE", "False")  # as Go reads them
 SWITCHES = ("plugins", "version", "quiet")  # flags that are there or not; a value comes behind `=`
@@ -46,8 +46,8 @@ examples:
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run kdns; the exit status."""
+def main(arguments: Sequence[str] | None = None, preload: Preload | None = None) -> int:
+    """Run kdns; the exit status. `preload` is the kept table, where it is being read already."""
     _open_standard_streams()
     options = _parse_arguments(sys.argv[1:] if arguments is None else arguments)
     if options.version:
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)  # until there is something to reload: it would end the process
     try:
-        supervisor = _prepare(options)
+        supervisor = _prepare(options, preload)
     except KdnsError as error:
         print(error, file=sys.stderr)  # noqa: T201
         if hint := getattr(error, "hint", ""):
@@ -81,10 +81,11 @@ def _open_standard_streams() -> None:
 
 def version_text() -> str:
     """What `-version` prints: two lines, the first as CoreDNS has it, the second as it begins it."""
-    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
+    python = sys.version.partition(" ")[0]
     return (
         f"CoreDNS-{COREDNS_VERSION}\n"
-        f"linux/{machine}, kdns {__version__}, Python {platform.python_version()}, uvloop {uvloop.__version__}"  # type: ignore[attr-defined]
+        f"linux/{machine}, kdns {__version__}, Python {python}, uvloop {uvloop.__version__}"  # type: ignore[attr-defined]
     )
 
 
@@ -249,7 +250,7 @@ def _cache_size(text: str) -> int:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def _prepare(options: argparse.Namespace) -> Supervisor:
+def _prepare(options: argparse.Namespace, preload: Preload | None) -> Supervisor:
     """Check everything that can be checked, and bind every socket. Raises KdnsError."""
     arguments = Arguments(
         conf=options.conf,
@@ -285,14 +286,15 @@ def _prepare(options: argparse.Namespace) -> Supervisor:
                 Path(options.pidfile).unlink()
 
     reloader = Reloader(arguments, tried, surroundings.metrics)
-    return Supervisor(Processes(Instance(context, Feed(context))), http, on_started, on_ended, reloader)
+    return Supervisor(Processes(Instance(context, Feed(context))), http, on_started, on_ended, reloader, preload)
 
 
 def _keep_stdin() -> None:
     """Put what standard input holds where every informer can read it again, from the start."""
     fd = os.memfd_create("kdns-manifests")
     with os.fdopen(fd, "wb", closefd=False) as copy:
-        shutil.copyfileobj(sys.stdin.buffer, copy)
+        while piece := sys.stdin.buffer.read(COPY_BYTES):
+            copy.write(piece)
     os.dup2(fd, 0)
     os.close(fd)
 

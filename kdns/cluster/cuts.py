@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from sys import intern
 
 from kdns.cluster import shapes
+from kdns.cluster.addresses import parse_address, spelling
 from kdns.cluster.objects import (
     NO_PORT,
     Endpoint,
@@ -25,7 +25,6 @@ from kdns.cluster.objects import (
     ServiceType,
 )
 from kdns.cluster.view import Needs
-from kdns.dns.names import address_text
 from kdns.errors import ManifestError
 
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
@@ -45,7 +44,6 @@ _LABEL_PATTERN = "[A-Za-z0-9_](?:[-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?"
 _LABEL = re.compile(_LABEL_PATTERN)
 _HOST_NAME = re.compile(rf"{_LABEL_PATTERN}(?:\.{_LABEL_PATTERN})*\.?")
 _OBJECT_LABEL = re.compile("[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
-_IPV4_MAPPED = b"\0" * 10 + b"\xff\xff"
 
 # As many endpoints as a cluster has share few port lists.
 _shared_ports: dict[tuple[Port, ...], tuple[Port, ...]] = {}
@@ -168,24 +166,6 @@ def check_object_name(field: str, text: str) -> None:
         raise ManifestError(
             f"{field}: met {quote(text)}, expected a DNS name of lower-case letters, digits, '-' and '.'"
         )
-
-
-def parse_address(text: str) -> bytes | None:
-    """An IP address as Go's net.ParseIP has it: 4 octets for IPv4 and IPv4-mapped IPv6, else 16. None: it is none."""
-    try:
-        packed = inet_pton(AF_INET6 if ":" in text else AF_INET, text)
-    except (OSError, ValueError):
-        return None
-    return packed[12:] if packed.startswith(_IPV4_MAPPED) else packed
-
-
-def spelling(packed: bytes, text: str) -> str:
-    """`text` where it is not the canonical spelling of the address it was packed from, else nothing."""
-    if ":" not in text:
-        return ""  # inet_pton takes no other spelling of an IPv4 address
-    if len(packed) == 16 and "." not in text and inet_ntop(AF_INET6, packed) == text:
-        return ""
-    return "" if address_text(packed) == text else text
 
 
 def is_label(text: str) -> bool:

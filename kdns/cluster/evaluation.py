@@ -10,13 +10,14 @@ from collections.abc import Collection, Iterable, Sequence
 from random import Random
 
 from kdns.cluster import aliases, apex, endpoints, notes, owners, records, reverse, services
+from kdns.cluster.addresses import pod_address
 from kdns.cluster.changes import ServiceKey
 from kdns.cluster.endpoints import SliceCache, SliceEntry, SliceRecords
 from kdns.cluster.objects import Service, ServiceType
 from kdns.cluster.state import ClusterState
 from kdns.cluster.unlisted import Unlisted
 from kdns.cluster.view import PodMode, View
-from kdns.cluster.zones import NS_DNS, Zone, service_suffix
+from kdns.cluster.zones import NS_DNS, WILDCARD, Zone, service_suffix
 from kdns.dns import names
 from kdns.dns.rrset import Answer, EndpointBatch, Node
 
@@ -189,7 +190,7 @@ class Evaluator:
         return _find(nodes, name)
 
     def _look_up_pod(self, label: str, namespace: str, labels_before: int, zone: Zone) -> Node | None:
-        address = owners.pod_address(label)
+        address = pod_address(label)
         if address is None or labels_before > MAX_LABELS_BEFORE_POD or not self._state.is_exposed(namespace):
             return None
         if self._view.pods is PodMode.INSECURE:
@@ -279,6 +280,6 @@ def _find(nodes: dict[bytes, Node], name: bytes) -> Node | None:
     first, second = name[: name[0] + 1], name[name[0] + 1 :]
     second, rest = second[: second[0] + 1], second[second[0] + 1 :]
     spelled = b"".join([owners.underscored(label) for label in (first, second)]) + rest
-    wildcards = [services.WILDCARD + parent for parent in names.parents(name)[1:]]
+    wildcards = [WILDCARD + parent for parent in names.parents(name)[1:]]
     node = next((nodes[found] for found in (name, spelled, *wildcards) if found in nodes), None)
     return nodes[node.alias_of] if node and node.alias_of else node

@@ -15,8 +15,8 @@ from dataclasses import replace
 from random import Random
 
 from kdns.cluster import endpoints, owners, records, services
+from kdns.cluster.addresses import parse_address
 from kdns.cluster.changes import Changes, ServiceChange, ServiceKey
-from kdns.cluster.cuts import parse_address
 from kdns.cluster.endpoints import SliceCache, SliceRecords
 from kdns.cluster.objects import Service, ServiceType
 from kdns.cluster.ports import NO_PORTS, port_plan

@@ -17,11 +17,11 @@ from kdns.cluster.objects import Event
 from kdns.cluster.outage import Outage
 from kdns.cluster.reflector import LIST_SECONDS, Reflector
 from kdns.cluster.replica import OnProgrammed, Replica
-from kdns.cluster.resources import Resource, resources_of
+from kdns.cluster.resources import OF_KIND, Resource, resources_of
 from kdns.cluster.resync import Resync
 from kdns.cluster.tally import ResourceStatistics
 from kdns.cluster.telemetry import Telemetry
-from kdns.cluster.unlisted import OF_KIND, Unlisted
+from kdns.cluster.unlisted import Unlisted
 from kdns.cluster.view import View, needs_of
 from kdns.errors import ClusterError
 from kdns.metrics import Registry

@@ -16,7 +16,6 @@ from kdns.cluster.endpoints import SliceEntry
 from kdns.cluster.objects import NO_PORT, Port, Service
 from kdns.dns.rrset import Node
 
-CLIENT = b"\xffc"
 TRANSFER = b"\xfft"
 HALVES = (b"\0", b"\1")  # Services, ServiceImports
 
@@ -48,17 +47,6 @@ class ServiceNote(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 _encode = msgspec.msgpack.Encoder().encode
 _decoder = msgspec.msgpack.Decoder(ServiceNote)
-
-
-def client_owner(address: bytes) -> bytes:
-    """Where the note of a Pod's address stands."""
-    return CLIENT + address
-
-
-def client_node(address: bytes, namespace: str) -> Node:
-    """The note of a Pod's address; without a namespace, that there is none."""
-    label = owners.label(namespace) if namespace else b""
-    return Node(client_owner(address), (), label) if label else Node(client_owner(address), None)
 
 
 def service_owner(imported: bool, namespace: str, name: str) -> bytes:

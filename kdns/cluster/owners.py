@@ -9,10 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from struct import unpack
+from typing import TYPE_CHECKING
 
-from kdns.cluster.cuts import parse_address
-from kdns.cluster.objects import Endpoint
+from kdns.cluster.addresses import pod_address
 from kdns.dns import names
+
+if TYPE_CHECKING:  # workers have labels to read, and no objects
+    from kdns.cluster.objects import Endpoint
 
 MAX_POD_NAME = 63  # octets; a longer targetRef.name gives way to the address (CoreDNS `endpoint_pod_names`)
 
@@ -79,18 +82,6 @@ def pod_label(address: bytes) -> bytes:
     if len(address) == 4:
         return label("-".join(map(str, address)))
     return label(_dashed_ipv6(address))
-
-
-def pod_address(text: str) -> bytes | None:
-    """The address the label of a Pod says, packed, or None where it says none.
-
-    Three dashes, none beside another, are an IPv4 address; anything else must be an IPv6 address, of which
-    ::ffff:0:0/96 count as IPv4.
-    """
-    is_ipv4 = text.count("-") == 3 and "--" not in text
-    if not is_ipv4 and ("." in text or ":" in text):  # `10.0.0.1` and `fd00::1` are addresses, but not spelled so
-        return None
-    return parse_address(text.replace("-", "." if is_ipv4 else ":"))
 
 
 def _dashed_ipv6(address: bytes) -> str:

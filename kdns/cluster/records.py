@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 from struct import pack
+from typing import TYPE_CHECKING
 
-from kdns.cluster.objects import Port
 from kdns.dns.codes import RRType
 from kdns.dns.rrset import Answer, Node, Record
+
+if TYPE_CHECKING:  # workers have records to make, and no objects
+    from kdns.cluster.objects import Port
 
 # Plain numbers: an IntEnum's member is looked up and hashed in Python, and these go into every record.
 A = int(RRType.A)

@@ -7,10 +7,19 @@ from dataclasses import dataclass
 from kdns.cluster.cuts import IMPORT_NAME_LABEL
 from kdns.cluster.objects import Kind
 from kdns.cluster.selectors import Operator, Requirement, Selector
+from kdns.cluster.unlisted import Unlisted
 from kdns.cluster.view import PodMode, View
 
 # A Pod that has ended keeps its address in its status; another Pod may have it by now.
 RUNNING_PODS = "status.phase!=Succeeded,status.phase!=Failed,status.phase!=Unknown"
+
+OF_KIND = {
+    Kind.NAMESPACE: Unlisted.NAMESPACES,
+    Kind.SERVICE: Unlisted.SERVICES,
+    Kind.ENDPOINT_SLICE: Unlisted.ENDPOINT_SLICES,
+    Kind.POD: Unlisted.PODS,
+    Kind.SERVICE_IMPORT: Unlisted.SERVICE_IMPORTS,
+}
 
 
 @dataclass(frozen=True, slots=True)

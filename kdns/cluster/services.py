@@ -23,12 +23,10 @@ from kdns.cluster import owners, records
 from kdns.cluster.endpoints import SliceRecords
 from kdns.cluster.objects import Port, Service
 from kdns.cluster.ports import NO_PORTS, PortPlan, port_plan
+from kdns.cluster.zones import DIRECTIVES, WILDCARD, ZONE
 from kdns.dns.names import MAX_NAME
 from kdns.dns.rrset import Answer, Node, Portion
 
-WILDCARD = b"\x01*"
-ZONE = b"\x05_zone"
-DIRECTIVES = (b"\x03pin" + ZONE, b"\x06prefer" + ZONE)
 ZONAL_PREFIXES = frozenset([ZONE, *DIRECTIVES, *[WILDCARD + directive for directive in DIRECTIVES]])
 
 Groups = Sequence[tuple[tuple[Port, ...], Sequence[SliceRecords]]]  # ports, and the slices that have them

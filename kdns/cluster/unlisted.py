@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from enum import IntFlag
 
-from kdns.cluster.objects import Kind
-
 
 class Unlisted(IntFlag):
     """Kinds of objects that have not been listed; the values stand in the table's header."""
@@ -23,11 +21,3 @@ class Unlisted(IntFlag):
 
 
 EVERYTHING = 255  # in the table's header: no source has said anything yet
-
-OF_KIND = {
-    Kind.NAMESPACE: Unlisted.NAMESPACES,
-    Kind.SERVICE: Unlisted.SERVICES,
-    Kind.ENDPOINT_SLICE: Unlisted.ENDPOINT_SLICES,
-    Kind.POD: Unlisted.PODS,
-    Kind.SERVICE_IMPORT: Unlisted.SERVICE_IMPORTS,
-}

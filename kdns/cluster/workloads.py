@@ -8,7 +8,8 @@ from __future__ import annotations
 import msgspec
 
 from kdns.cluster import shapes
-from kdns.cluster.cuts import DEFAULT_PROTOCOL, MAX_PORT, is_host_name, is_label, parse_address, spelling
+from kdns.cluster.addresses import parse_address, spelling
+from kdns.cluster.cuts import DEFAULT_PROTOCOL, MAX_PORT, is_host_name, is_label
 from kdns.cluster.raw import explain, label_text
 from kdns.errors import ManifestError
 

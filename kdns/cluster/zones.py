@@ -15,6 +15,9 @@ POD = owners.label("pod")
 DNS = owners.label("dns")
 NS_DNS = owners.label("ns") + DNS
 DNS_VERSION = owners.label("dns-version")
+WILDCARD = owners.label("*")
+ZONE = owners.label("_zone")
+DIRECTIVES = (owners.label("pin") + ZONE, owners.label("prefer") + ZONE)  # in front of a Service's name
 
 
 class Zone:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from kdns import log
 from kdns.corefile import format_duration, parse_duration
@@ -13,8 +14,10 @@ from kdns.dns.codes import type_text
 from kdns.dns.reply import Reply
 from kdns.errors import CorefileError, ServeError
 from kdns.plugins.consolidation import LATE_SECONDS, Period, SharedCounts
-from kdns.plugins.pattern import Pattern, PatternError
 from kdns.plugins.plugin import Handler, Request, Setup
+
+if TYPE_CHECKING:
+    from kdns.plugins.pattern import Pattern
 
 LEVELS = ("warning", "error", "info", "debug")
 
@@ -151,6 +154,8 @@ def _parse_consolidate(setup: Setup) -> Consolidation:
         period = parse_duration(arguments[0])
     except CorefileError as error:
         raise directive.error(str(error)) from error
+    from kdns.plugins.pattern import Pattern, PatternError  # RE2, which takes longer to load than all the rest here
+
     try:
         pattern = Pattern(arguments[1])
     except PatternError as error:

@@ -7,7 +7,7 @@ library writes it (`le="1"`, not `"1.0"`; labels by name, `le` last), so that se
 from __future__ import annotations
 
 import math
-import platform
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
 from itertools import accumulate
@@ -83,7 +83,7 @@ class Exposition:
 def build_info() -> Metric:
     """Whose behaviour this is, and what runs it."""
     labels = ("version", "revision", "goversion")
-    values = (COREDNS_VERSION, f"kdns-{__version__}", f"python{platform.python_version()}")
+    values = (COREDNS_VERSION, f"kdns-{__version__}", "python" + sys.version.partition(" ")[0])
     help_text = "Always 1. The version is that of the CoreDNS whose behaviour kdns follows, the revision its own."
     return _simple("gauge", "coredns_build_info", help_text, labels, [(values, [1.0])])
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,6 +58,8 @@ def save_corefile(folder: Path, corefile: Corefile) -> None:
     if path.exists() and path.read_bytes() == encoded:
         return
     # Only the owner may read it: what comes from the environment may be secret.
+    import tempfile  # 3 ms of every start, for what is kept when it is over
+
     fd, draft = tempfile.mkstemp(prefix=f"{NAME}.", suffix=".new", dir=folder)
     try:
         with os.fdopen(fd, "wb") as file:

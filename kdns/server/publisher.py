@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from kdns.cluster.objects import EndpointSlice, Event, Service, ServiceType
+from kdns.cluster.resources import OF_KIND
 from kdns.cluster.store import Store
-from kdns.cluster.unlisted import OF_KIND, Unlisted
+from kdns.cluster.unlisted import Unlisted
 from kdns.cluster.view import View
 from kdns.dns import names
 from kdns.hotpath.table_writer import TableWriter

@@ -18,6 +18,7 @@ from kdns.errors import StartError, TableError
 from kdns.hotpath.table import Table
 from kdns.plugins.plugin import Surroundings
 from kdns.table.image import IMAGE_NAME, LoadedImage, Snapshot, load_image, remove_drafts, save_image
+from kdns.table.preload import Preload
 
 DEFAULT_MAX_AGE_SECONDS = 86_400.0
 MIN_MAX_AGE_SECONDS = 60.0  # an image is that old at times while everything is as it should be
@@ -44,10 +45,11 @@ class StateFolder:
         """The image's path."""
         return self.folder / IMAGE_NAME
 
-    def load(self) -> LoadedImage | None:
+    def load(self, preload: Preload | None = None) -> LoadedImage | None:
         """The image's table, or None; a refusal is a line in the log."""
+        take_read = preload.take if preload is not None else lambda image: None
         try:
-            return load_image(self.folder, self.fingerprint, time.time_ns(), self.max_age_seconds)
+            return load_image(self.folder, self.fingerprint, time.time_ns(), self.max_age_seconds, take_read)
         except TableError as error:
             log.logger().warning("%s is not used: %s", self.image, error)
             return None

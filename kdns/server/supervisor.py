@@ -26,6 +26,7 @@ from kdns.server.instance import Check, Child, Feed, Role
 from kdns.server.processes import Owner, Processes
 from kdns.server.reloading import Reloader
 from kdns.server.threads import Threads
+from kdns.table.preload import Preload
 
 
 @dataclass(slots=True)
@@ -37,6 +38,7 @@ class Supervisor:
     on_started: Callable[[], None] = lambda: None
     on_ended: Callable[[], None] = lambda: None
     reloader: Reloader | None = None
+    preload: Preload | None = None
     threads: Threads = field(default_factory=Threads)
     _failure: str | None = None
     _ending: asyncio.Task[None] | None = None
@@ -72,7 +74,10 @@ class Supervisor:
         """Begin with the table a former process has left, where there is one that is good."""
         current = self.processes.current
         state = current.context.state
-        if state is None or (image := state.load()) is None:
+        image = state.load(self.preload) if state is not None else None
+        if self.preload is not None:
+            self.preload.drop()
+        if state is None or image is None:
             return
         self.processes.hand_out_table(current.feed, image.fd)
         self.http.imaged_at = time.monotonic() - image.age_seconds

@@ -24,9 +24,7 @@ import contextlib
 import os
 import stat
 import struct
-import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -39,6 +37,7 @@ VERSION = 1  # of the image's own format; the table's layout is checked by Table
 IMAGE_NAME = "table.image"
 DRAFT_PREFIX, DRAFT_SUFFIX = f"{IMAGE_NAME}.", ".new"
 CHUNK = 1 << 20  # octets copied at a time
+READ_CHUNK = 1 << 23  # octets read at a time, each in a few steps during which others may run
 MAX_TABLE = (1 << 35) + (1 << 38) + 4096  # octets; no table is larger (hotpath/table.pxd)
 MAX_AHEAD_SECONDS = 60.0  # clocks are set back by seconds; beyond it nobody can tell how old an image is
 
@@ -115,8 +114,7 @@ class Snapshot:
                 numbers[0] += 1
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedImage:
+class LoadedImage(NamedTuple):
     """A table in memory, as a file whose descriptor the caller owns, and its age."""
 
     fd: int
@@ -125,6 +123,8 @@ class LoadedImage:
 
 def save_image(folder: Path, snapshot: Snapshot, fingerprint: bytes, current_ns: int) -> None:
     """Replace the image in `folder`, all of it or not at all. Raises OSError."""
+    import tempfile  # 3 ms of every start, for one process that needs it much later
+
     fd, draft = tempfile.mkstemp(prefix=DRAFT_PREFIX, suffix=DRAFT_SUFFIX, dir=folder)
     try:
         with os.fdopen(fd, "wb", buffering=0) as file:
@@ -161,20 +161,26 @@ def remove_drafts(folder: Path) -> None:
             draft.unlink()
 
 
-def load_image(folder: Path, fingerprint: bytes, now_ns: int, max_age_seconds: float) -> LoadedImage | None:
+def load_image(
+    folder: Path,
+    fingerprint: bytes,
+    now_ns: int,
+    max_age_seconds: float,
+    take_read: Callable[[int], int | None] = lambda image: None,
+) -> LoadedImage | None:
     """The table of the image in `folder`; None where there is none.
 
-    Raises TableError with the reason where it cannot be used.
+    `take_read` gives the table of an open image that was read already. Raises TableError with the reason where the
+    image cannot be used.
     """
     try:
-        # Not to be stuck where somebody put a pipe.
-        fd = os.open(folder / IMAGE_NAME, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = open_image(folder / IMAGE_NAME)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise _unreadable(error) from error
     try:
-        header = _read_header(fd)
+        header = read_header(fd)
         if header.fingerprint != fingerprint:
             raise TableError("made for another Corefile or another source of objects")
         age_seconds = (now_ns - header.current_ns) / _SECOND
@@ -182,11 +188,18 @@ def load_image(folder: Path, fingerprint: bytes, now_ns: int, max_age_seconds: f
             raise TableError(f"{-age_seconds:.0f} s ahead of this machine's clock, so that its age is unknown")
         if age_seconds > max_age_seconds:
             raise TableError(f"too old: {age_seconds:.0f} s, expected at most {max_age_seconds:.0f} s")
-        return LoadedImage(_read_table(fd, header), max(0.0, age_seconds))
+        table = take_read(fd)
+        return LoadedImage(read_table(fd, header) if table is None else table, max(0.0, age_seconds))
     except OSError as error:
         raise _unreadable(error) from error
     finally:
         os.close(fd)
+
+
+def open_image(path: str | Path) -> int:
+    """A descriptor of an image. Raises OSError."""
+    # Not to be stuck where somebody put a pipe.
+    return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def pack_header(header: ImageHeader) -> bytes:
@@ -209,7 +222,8 @@ def unpack_header(octets: bytes) -> ImageHeader:
     return header
 
 
-def _read_header(fd: int) -> ImageHeader:
+def read_header(fd: int) -> ImageHeader:
+    """The header of an open image. Raises TableError where the file is none, or not all of it is there, and OSError."""
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         raise TableError("not a regular file")
@@ -222,8 +236,8 @@ def _read_header(fd: int) -> ImageHeader:
     return header
 
 
-def _read_table(image: int, header: ImageHeader) -> int:
-    """A file in memory with the table behind the header, checked."""
+def read_table(image: int, header: ImageHeader) -> int:
+    """A file in memory with the table behind the header, checked. Raises TableError and OSError."""
     fd = os.memfd_create("kdns-table")
     try:
         os.ftruncate(fd, header.table_size)
@@ -240,10 +254,10 @@ def _read_table(image: int, header: ImageHeader) -> int:
 
 def _copy(image: int, fd: int, start: int, end: int, checksum: int) -> int:
     """Put what comes next in the image at `start` to `end` of `fd`; the checksum with it."""
-    buffer = memoryview(bytearray(min(CHUNK, end - start)))
+    buffer = memoryview(bytearray(min(READ_CHUNK, end - start)))
     at = start
     while at < end:
-        count = os.readv(image, [buffer[: min(CHUNK, end - at)]])
+        count = os.readv(image, [buffer[: min(READ_CHUNK, end - at)]])
         if count == 0:
             raise TableError(f"damaged: {end - at} octets are missing")
         checksum = crc32(buffer[:count], checksum)

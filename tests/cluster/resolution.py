@@ -12,8 +12,8 @@ import dns.rdataclass
 import dns.rdatatype
 
 from kdns.cluster import owners, records
-from kdns.cluster.services import WILDCARD
 from kdns.cluster.view import PodMode, View
+from kdns.cluster.zones import WILDCARD
 from kdns.dns import names
 from kdns.dns.rrset import Answer, Node, Record
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdns.cluster import notes
+from kdns.cluster.clients import client_owner
 from kdns.cluster.manifest_objects import read_objects
 from kdns.cluster.objects import Endpoint, EndpointSlice, Event, Kind, Namespace, Pod, Port, Service, ServiceType
 from kdns.cluster.store import Store
@@ -232,7 +233,7 @@ def test_pods_that_share_an_address_have_one_namespace_until_the_last_of_them_is
         Event(Kind.POD, "shop", "a", None),
     ):
         store.apply(event)
-        seen += [node.alias_of for node in store.take_changes() if node.owner == notes.client_owner(address)]
+        seen += [node.alias_of for node in store.take_changes() if node.owner == client_owner(address)]
     assert seen == [b"\x04shop", b"\x05local", b"\x04shop", None]
 
 

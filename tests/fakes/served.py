@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from kdns import resolver
 from kdns.cluster.objects import Event
+from kdns.cluster.resources import OF_KIND
 from kdns.cluster.store import Store
-from kdns.cluster.unlisted import OF_KIND, Unlisted
+from kdns.cluster.unlisted import Unlisted
 from kdns.corefile import parse
 from kdns.hotpath.answer import Responder
 from kdns.hotpath.cache import MIN_ARENA_BYTES, AnswerCache

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kdns.cluster.objects import Event
-from kdns.cluster.resources import resources_of
-from kdns.cluster.unlisted import OF_KIND, Unlisted
+from kdns.cluster.resources import OF_KIND, resources_of
+from kdns.cluster.unlisted import Unlisted
 from kdns.corefile import parse
 from kdns.dns import names
 from kdns.hotpath.table import Table

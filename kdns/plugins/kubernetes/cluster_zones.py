@@ -5,12 +5,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from kdns.cluster import notes
-from kdns.cluster.cuts import parse_address
-from kdns.cluster.owners import pod_address
-from kdns.cluster.services import DIRECTIVES, WILDCARD
+from kdns.cluster.addresses import parse_address, pod_address
+from kdns.cluster.clients import client_owner
 from kdns.cluster.view import PodMode, View
-from kdns.cluster.zones import POD, SVC, is_reverse
+from kdns.cluster.zones import DIRECTIVES, POD, SVC, WILDCARD, is_reverse
 from kdns.dns import names
 from kdns.dns.codes import RRClass, RRType
 from kdns.dns.compression import EMPTY, OWNER, Body
@@ -18,7 +16,6 @@ from kdns.dns.records import read_answers
 from kdns.dns.rrset import Record
 from kdns.hotpath.table import Table
 from kdns.plugins import bodies
-from kdns.plugins.kubernetes.transfers import GLUE_TTL, service_records
 from kdns.plugins.kubernetes.undecided import is_undecided
 from kdns.plugins.plugin import BlockSettings, CurrentTable, Route
 from kdns.plugins.table_zones import TableZones, question_of
@@ -26,6 +23,7 @@ from kdns.table.render import soa_template
 
 PORT_DEPTH = 5  # labels below the zone of _port._proto.<svc>.<ns>.svc
 ZONAL_DEPTH = 6  # labels below the zone of <zone>.pin._zone.<svc>.<ns>.svc, at least
+GLUE_TTL = 0  # seconds, of the addresses of name servers in a transfer
 MAX_SURPLUS = 2  # labels before a Pod's name that are ignored, as CoreDNS does
 
 _ADDRESS_TYPES = {4: RRType.A, 16: RRType.AAAA}  # by the octets of an address
@@ -70,6 +68,10 @@ class ClusterZones(TableZones):
                 elif found[1][0] == RRType.PTR and self.zone_of(found[0]) == zone:
                     yield from read_answers(question_of(found[0]), bodies.of_entry(found[1]))
             return
+        # Only who transfers a zone needs what reads notes: a tenth of the time a start takes.
+        from kdns.cluster import notes
+        from kdns.plugins.kubernetes.transfers import service_records
+
         prefix = notes.TRANSFER + notes.HALVES[zone in self._view.multicluster]
         services: list[bytes] = []
         for found in self._scan(table, prefix=prefix):
@@ -94,7 +96,7 @@ class ClusterZones(TableZones):
         table = self._current.table
         if table is None or not self._view.clients or (address := parse_address(client)) is None:
             return None
-        entry = table.lookup(notes.client_owner(address), 0, self._view_index)
+        entry = table.lookup(client_owner(address), 0, self._view_index)
         return None if entry is None else entry[6]
 
     def _suffixes(self) -> set[bytes]:

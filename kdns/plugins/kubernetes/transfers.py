@@ -16,8 +16,6 @@ from kdns.dns import names
 from kdns.dns.codes import RRType
 from kdns.dns.rrset import Record
 
-GLUE_TTL = 0  # seconds, of the addresses of name servers
-
 _SRV = struct.Struct("!HHH")
 
 
