@@ -12,7 +12,9 @@ _IPV4_MAPPED = b"\0" * 10 + b"\xff\xff"
 def parse_address(text: str) -> bytes | None:
     """An IP address as Go's net.ParseIP has it: 4 octets for IPv4 and IPv4-mapped IPv6, else 16. None: it is none."""
     try:
-        packed = inet_pton(AF_INET6 if ":" in text else AF_INET, text)
+        if ":" not in text:
+            return inet_pton(AF_INET, text)
+        packed = inet_pton(AF_INET6, text)
     except (OSError, ValueError):
         return None
     return packed[12:] if packed.startswith(_IPV4_MAPPED) else packed

@@ -85,6 +85,9 @@ class Dependents:
         self._things: dict[tuple[str, str], frozenset[tuple[str, str]]] = {}
         self._aliases: dict[tuple[str, str], set[tuple[str, str]]] = {}
 
+    def __bool__(self) -> bool:
+        return bool(self._aliases)
+
     def put(self, alias: tuple[str, str], things: frozenset[tuple[str, str]]) -> None:
         """Say what the Service `alias` depends on now."""
         before = self._things.get(alias, NOTHING)
@@ -103,8 +106,6 @@ class Dependents:
 
     def of(self, things: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
         """The Services that depend on one of `things`, directly or through others."""
-        if not self._aliases:
-            return set()
         found: set[tuple[str, str]] = set()
         pending = list(things)
         while pending:

@@ -120,7 +120,7 @@ def decode_shape(kind: Kind, shape: shapes.RawObject, needs: Needs, found: Seque
             cuts.check_object_label("metadata.namespace", namespace)
         if kind is Kind.POD and metadata.deletion_timestamp is not None:
             return Decoded(None)
-        labels = {key: label_text(value) for key, value in (metadata.labels or {}).items()}
+        labels = _label_texts(metadata.labels)
         if isinstance(shape, shapes.RawPlainEndpointSlice):
             made: ClusterObject | None = cuts.cut_slice(shape, namespace, name, labels, problems, needs)
         else:
@@ -128,6 +128,13 @@ def decode_shape(kind: Kind, shape: shapes.RawObject, needs: Needs, found: Seque
     except ManifestError as error:
         return Decoded(None, _told(kind, (namespace, name), [*problems, str(error)]))
     return Decoded(Event(kind, namespace, name, made, labels), _told(kind, (namespace, name), problems))
+
+
+def _label_texts(labels: Mapping[str, str | int | bool | None] | None) -> dict[str, str]:
+    """metadata.labels as text, which they all are but for some of YAML's."""
+    if not labels:
+        return {}
+    return {key: value if type(value) is str else label_text(value) for key, value in labels.items()}
 
 
 def _cut(shape: shapes.RawObject, namespace: str, name: str, problems: list[str]) -> ClusterObject | None:

@@ -141,19 +141,19 @@ class ClusterState:
         if new is not None:
             self.clients[new] = (*self.clients.get(new, ()), namespace)
 
-    def index_endpoints(self, entry: SliceEntry, old: set[bytes], new: set[bytes]) -> None:
-        """Follow a slice from its old addresses to its new ones."""
+    def index_endpoints(self, entry: SliceEntry, lost: set[bytes], gained: set[bytes]) -> None:
+        """Follow a slice from addresses it has no more to those that are new."""
         index = self.by_endpoint
         # Slices tend to share all their addresses or none: one tuple then serves all of them.
         joined: dict[Holders, tuple[SliceEntry, ...]] = {}
-        for address in new - old:
+        for address in gained:
             held = index.setdefault(address, entry)
             if held is not entry:
                 if held not in joined:
                     joined[held] = (*_tuple(held), entry)
                 index[address] = joined[held]
         parted: dict[Holders, Holders] = {}
-        for address in old - new:
+        for address in lost:
             held = index[address]
             if held is entry:
                 del index[address]

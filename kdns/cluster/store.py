@@ -115,9 +115,10 @@ class Store:
             (shrunk if change.lost_endpoints else nodes).extend(self._service_changes(key, change))
         nodes += self._other_changes(changes)
         found = {node.owner: node for node in (*shrunk, *nodes)}
-        for owner in self._standing & found.keys():
-            if found[owner].answers is None:
-                found[owner] = Node(owner, ())
+        if self._standing:
+            for owner in self._standing & found.keys():
+                if found[owner].answers is None:
+                    found[owner] = Node(owner, ())
         gone = [node for node in found.values() if node.answers is None]
         made = [node for node in found.values() if node.answers is not None]
         others = self._external.changed_nodes(changes) if self._external is not None else []

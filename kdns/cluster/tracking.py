@@ -40,8 +40,9 @@ class TrackedState:
     def take_changes(self) -> Changes:
         """What changed since the last time, with what depends on it; nothing is noted any more."""
         changes, self.changes = self.changes or Changes(), Changes()
-        for namespace, name in self._dependents.of(changes.things()):
-            changes.service(ServiceKey(False, namespace, name)).own = True
+        if self._dependents:
+            for namespace, name in self._dependents.of(changes.things()):
+                changes.service(ServiceKey(False, namespace, name)).own = True
         return changes
 
     def put_namespace(self, name: str, is_exposed: bool) -> None:
@@ -73,7 +74,7 @@ class TrackedState:
             if not key.imported:
                 before, after = set(old.addresses if old else ()), set(new.addresses if new else ())
                 self._state.index_cluster_ips((key.namespace, key.name), before - after, after - before)
-                self._count_pointers(key.namespace, before, after)
+                self._count_pointers(key.namespace, before - after, after - before)
                 self._link(key.namespace, half, key.name)
         self._state.drop_if_empty(key.namespace)
         return old
@@ -86,18 +87,21 @@ class TrackedState:
         entry = half.slices.get(name)
         old, old_service = (entry.slice, entry.service) if entry else (None, "")
         if old != new:
-            concerned = {found for found in (old_service, service) if found}
-            empty = {found for found in concerned if self._may_vanish(half, found)}
-            change = _SliceChange(old, old_service, _addresses(old), new, service, _addresses(new))
+            concerned = [found for found in dict.fromkeys((old_service, service)) if found]
+            empty = [found for found in concerned if self._may_vanish(half, found)]
+            change = _SliceChange.of(old, old_service, new, service)
             if self.changes is not None:
                 self._note_slice(self.changes, imported, half, change)
             half.place(name, new, service)
             entry = entry or half.slices[name]
             self._evaluator.cache(imported).forget(entry)
             if not imported:
-                before, after = change.before, change.after
-                self._state.index_endpoints(entry, before, after)
-                self._count_pointers(namespace, before if old_service else set(), after if service else set())
+                self._state.index_endpoints(entry, change.lost, change.gained)
+                if old_service and service:
+                    self._count_pointers(namespace, change.lost, change.gained)
+                else:
+                    before, after = change.before if old_service else set(), change.after if service else set()
+                    self._count_pointers(namespace, before, after)
             for found in concerned:
                 if not imported:
                     self._link(namespace, half, found)
@@ -121,15 +125,17 @@ class TrackedState:
 
     def _may_vanish(self, half: Half, name: str) -> bool:
         """Whether `ignore empty_service` would hide a Service of addresses now."""
+        if not self._view.ignore_empty_service:
+            return False
         service = half.services.get(name)
-        if service is None or not self._view.ignore_empty_service or service.type is not ServiceType.CLUSTER_IP:
+        if service is None or service.type is not ServiceType.CLUSTER_IP:
             return False
         return not has_endpoints(half.entries(name))
 
-    def _count_pointers(self, namespace: str, before: set[bytes], after: set[bytes]) -> None:
+    def _count_pointers(self, namespace: str, lost: set[bytes], gained: set[bytes]) -> None:
         if self._evaluator.shows_pointers(namespace):
-            self.reverse.remove(before - after)
-            self.reverse.add(after - before)
+            self.reverse.remove(lost)
+            self.reverse.add(gained)
 
     def _link(self, namespace: str, half: Half, name: str) -> None:
         """Note what the Service depends on if it stands for another name."""
@@ -204,7 +210,8 @@ class TrackedState:
         stays = found.belongs_where_it_did
         if not imported:
             changes.addresses |= found.moved if stays else found.before | found.after
-            changes.apex |= not self._local.isdisjoint(found.before) or not self._local.isdisjoint(found.after)
+            if not (self._local.isdisjoint(found.before) and self._local.isdisjoint(found.after)):
+                changes.apex = True
         lost, gained = found.parted if stays else (found.old_endpoints, found.new_endpoints)
         sides = ((found.old, found.old_service, lost), (found.new, found.service, gained))
         for slice_, name, concerned in sides:
@@ -237,6 +244,16 @@ class _SliceChange(NamedTuple):
     new: EndpointSlice | None
     service: str
     after: set[bytes]
+    lost: set[bytes]  # of the addresses
+    gained: set[bytes]
+    has_details: bool  # then more may have changed than addresses
+
+    @classmethod
+    def of(cls, old: EndpointSlice | None, old_service: str, new: EndpointSlice | None, service: str) -> _SliceChange:
+        """What changed of it."""
+        before, after = _addresses(old), _addresses(new)
+        has_details = bool((old and old.details) or (new and new.details))
+        return cls(old, old_service, before, new, service, after, before - after, after - before, has_details)
 
     @property
     def belongs_where_it_did(self) -> bool:
@@ -259,8 +276,8 @@ class _SliceChange(NamedTuple):
     @property
     def moved(self) -> set[bytes]:
         """The addresses of endpoints that came, went or changed."""
-        if not self._has_details:
-            return self.before ^ self.after
+        if not self.has_details:
+            return self.lost | self.gained
         return {endpoint.address for endpoint in set(self.old_endpoints) ^ set(self.new_endpoints)}
 
     @property
@@ -270,18 +287,13 @@ class _SliceChange(NamedTuple):
         if old is None or new is None or old.ports != new.ports:
             return self.old_endpoints, self.new_endpoints
         # Somebody who is there twice may be there once now: that is another answer, and no difference of sets.
-        if self._has_details:
+        if self.has_details:
             before, after = set(old.endpoints), set(new.endpoints)
             if len(before) == len(old.addresses) and len(after) == len(new.addresses):
                 return before - after, after - before
         elif len(self.before) == len(old.addresses) and len(self.after) == len(new.addresses):
-            lost, gained = self.before - self.after, self.after - self.before
-            return [Endpoint(address) for address in lost], [Endpoint(address) for address in gained]
+            return [Endpoint(address) for address in self.lost], [Endpoint(address) for address in self.gained]
         return old.endpoints, new.endpoints
-
-    @property
-    def _has_details(self) -> bool:
-        return bool((self.old and self.old.details) or (self.new and self.new.details))
 
 
 def _addresses(slice_: EndpointSlice | None) -> set[bytes]:

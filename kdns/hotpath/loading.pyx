@@ -1,8 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
-"""A whole cluster into a table that nobody reads yet.
+"""From nodes to blobs: of nearly all nodes, which are alike and half a million, without a response made of them.
 
-Nearly all nodes of a cluster are alike, and half a million. They are written without a response made of them, and
-those that come in a batch without a node: their octets are those that table/render.py gives.
+Those that come in a batch are written without a node as well. Their octets are those that table/render.py gives.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -10,26 +9,24 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from kdns.hotpath.table cimport (
-    BLOB_ALIAS, BLOB_HAS_PORTS, BLOB_SPELLS_ZONE, SLOTS_PER_BUCKET, BlobHeader, first_bucket, pad, pad_name,
-    second_bucket, slot_key, tag_of,
+    BLOB_ALIAS, BLOB_HAS_PORTS, BLOB_SPELLS_ZONE, BlobHeader, pad_name, slot_key,
 )
 from kdns.hotpath.table_writer cimport TableWriter
 
 from kdns.dns.rrset import EndpointBatch, Node, PointerBatch
 from kdns.hotpath.table_writer import TableFull
 
-cdef extern from *:
-    void __builtin_prefetch(const void* address) noexcept nogil
-
 cdef enum:
     RECORD_HEAD = 12                # octets of a record before its data, the owner being a pointer
     SRV_HEAD = 6                    # octets of SRV data before the target (RFC 2782)
     MAX_NAME = 255                  # octets (RFC 1035, 2.3.4)
     LARGEST_DATA = SRV_HEAD + MAX_NAME  # octets of a record's data that are written here
-    MAX_HEADS = 8                   # SRV records of a batch's nodes; fewer than those that get offsets
-    LARGEST_BODY = MAX_HEADS * (RECORD_HEAD + LARGEST_DATA) + RECORD_HEAD + 16     # octets
+    MAX_HEADS = 8                   # SRV records of a common answer; fewer than those that get offsets
+    LARGEST_ADDRESS = 16            # octets
+    LARGEST_BODY = MAX_HEADS * (RECORD_HEAD + LARGEST_DATA) + RECORD_HEAD + LARGEST_ADDRESS     # octets
     GROUP = 16                      # nodes of a batch whose slots are fetched from memory at the same time
     MOST_KEYS = 3                   # of a node: that it exists, and two types
+    MOST_ANSWERS = 3                # of a single node that is replaced here
     QUESTION_NAME = 12              # where a message's question begins (RFC 1035, 4.1.1)
     TYPE_A = 1
     TYPE_PTR = 12
@@ -151,7 +148,6 @@ cdef int _name(
 ) except -1:
     """Note what a node is called, and have its slots fetched; 0 where it has no name that fits."""
     cdef size_t label_size = PyBytes_GET_SIZE(label), suffix_size = PyBytes_GET_SIZE(suffix)
-    cdef uint64_t buckets = table.header.buckets
     cdef int at
     if not 0 < label_size <= MAX_NAME - suffix_size:
         return 0
@@ -165,8 +161,7 @@ cdef int _name(
     one.keys[1] = slot_key(one.name_hash, <unsigned short> rtype)
     one.keys[2] = slot_key(one.name_hash, TYPE_SRV)
     for at in range(types + 1):
-        __builtin_prefetch(table.index + SLOTS_PER_BUCKET * first_bucket(one.keys[at], buckets))
-        __builtin_prefetch(table.index + SLOTS_PER_BUCKET * second_bucket(tag_of(one.keys[at]), buckets))
+        table._fetch(one.keys[at])
     return 1
 
 
@@ -211,6 +206,47 @@ cdef int _put_services(
 
 # Single nodes
 
+def replace(TableWriter table not None, unsigned int view, node, apexes not None):
+    """Make a name answer what its node says, as `replace_node` would, if it is of the common kinds; whether it changed.
+
+    None: it is not, or it is one of `apexes`, and nothing was done. Raises TableFull where only part of it was.
+    """
+    cdef uint8_t padded[272]
+    cdef BlobHeader[MOST_ANSWERS] headers
+    cdef uint8_t[MOST_ANSWERS][LARGEST_BODY] bodies
+    cdef unsigned int size, node_flags
+    cdef uint64_t name_hash, reference, first = 0, present = 0
+    cdef bint changed = False
+    cdef int at, count
+    if type(node) is not Node or (<tuple> node)[0] in apexes or (<tuple> node)[2] is not None:
+        return None
+    size = pad_name(<bytes> (<tuple> node)[0], padded)
+    answers = (<tuple> node)[1]
+    count = len(<tuple> answers) if answers is not None else 0
+    if count > MOST_ANSWERS:
+        return None
+    node_flags = BLOB_HAS_PORTS if (<tuple> node)[3] else 0
+    for at in range(count):
+        memset(&headers[at], 0, sizeof(BlobHeader))
+        if not _render_common(padded, size, <tuple> (<tuple> answers)[at], bodies[at], &headers[at]):
+            return None
+        headers[at].view = <uint8_t> view
+        headers[at].flags |= node_flags
+    name_hash = table.hash_name(padded, size, <uint8_t> view)
+    if answers is None:
+        return table._remove(padded, size, name_hash, <uint8_t> view)
+    for at in range(count):
+        reference = table._put_blob(&headers[at], padded, name_hash, bodies[at], NULL, &changed)
+        present |= 1ULL << headers[at].qtype
+        if first == 0:
+            first = reference
+    if table._settle(padded, size, name_hash, <uint8_t> view, node_flags, first, present):
+        changed = True
+    if changed:
+        table._touch()
+    return changed
+
+
 cdef bint _load_node(TableWriter table, tuple node, uint8_t view) except -1:
     """Put a new node in, if it is a common one. Half of it may be there if not."""
     cdef uint8_t padded[272]
@@ -248,43 +284,52 @@ cdef bint _render_common(
 ):
     """Write the body of an answer as table/render.py does, if it is a common one; `header` gets what is not zero.
 
-    Common are one address, one PTR record, and one SRV record with its target's one address, where the target is the
-    owner or ends it.
+    Common are one address, one PTR record, and a few SRV records of one target with its one address, where the target
+    is the owner or ends it.
     """
     cdef unsigned int qtype = answer[0]
     cdef tuple rdatas = <tuple> answer[2], additional = <tuple> answer[4]
-    cdef unsigned int target_size
-    cdef const uint8_t* target
-    if len(rdatas) != 1 or len(<tuple> answer[3]) or answer[5]:
-        return False
-    cdef bytes rdata = <bytes> rdatas[0]
-    cdef unsigned int size = PyBytes_GET_SIZE(rdata)
-    if size > LARGEST_DATA:
+    cdef Py_ssize_t count = len(rdatas)
+    if len(<tuple> answer[3]) or answer[5] or not 0 < count <= MAX_HEADS:
         return False
     header.qtype = qtype
     header.name_length = <uint8_t> owner_size
-    header.answers = 1
-    header.body_length = _put_record(body, QUESTION_NAME, qtype, answer[1], rdata)
-    if qtype == TYPE_A or qtype == TYPE_AAAA or qtype == TYPE_PTR:
-        return len(additional) == 0
-    if qtype != TYPE_SRV or len(additional) != 1 or size <= SRV_HEAD:
+    header.answers = <unsigned short> count
+    if qtype == TYPE_SRV:
+        return len(additional) == 1 and _render_services(owner, owner_size, answer, body, header)
+    if (qtype != TYPE_A and qtype != TYPE_AAAA and qtype != TYPE_PTR) or count != 1 or len(additional):
         return False
-    cdef tuple record = <tuple> additional[0]
-    cdef bytes address = <bytes> record[3]
-    target = <const uint8_t*> PyBytes_AS_STRING(rdata) + SRV_HEAD
-    target_size = size - SRV_HEAD
+    if PyBytes_GET_SIZE(<bytes> rdatas[0]) > LARGEST_DATA:
+        return False
+    header.body_length = _put_record(body, QUESTION_NAME, qtype, answer[1], <bytes> rdatas[0])
+    return True
+
+
+cdef bint _render_services(
+    const uint8_t* owner, unsigned int owner_size, tuple answer, uint8_t* body, BlobHeader* header
+):
+    """Write SRV records and their target's address, if they are common ones."""
+    cdef tuple rdatas = <tuple> answer[2], record = <tuple> (<tuple> answer[4])[0]
+    cdef bytes rdata = <bytes> rdatas[0], target = <bytes> record[0], address = <bytes> record[3]
+    cdef unsigned int target_size = PyBytes_GET_SIZE(target)
+    cdef uint8_t* end = body
     if (
         target_size > owner_size
-        or memcmp(target, owner + owner_size - target_size, target_size) != 0
-        or <bytes> record[0] != rdata[SRV_HEAD:]
-        or PyBytes_GET_SIZE(address) > LARGEST_DATA
+        or memcmp(PyBytes_AS_STRING(target), owner + owner_size - target_size, target_size) != 0
+        or PyBytes_GET_SIZE(address) > LARGEST_ADDRESS
     ):
         return False
+    for rdata in rdatas:
+        if (
+            PyBytes_GET_SIZE(rdata) != SRV_HEAD + target_size
+            or memcmp(PyBytes_AS_STRING(rdata) + SRV_HEAD, PyBytes_AS_STRING(target), target_size) != 0
+        ):
+            return False
+        end += _put_record(end, QUESTION_NAME, TYPE_SRV, answer[1], rdata)
+    end += _put_record(end, QUESTION_NAME + owner_size - target_size, record[1], record[2], address)
     header.flags = BLOB_SPELLS_ZONE
     header.additionals = 1
-    header.body_length += _put_record(
-        body + header.body_length, QUESTION_NAME + owner_size - target_size, record[1], record[2], address
-    )
+    header.body_length = <uint32_t> (end - body)
     return True
 
 

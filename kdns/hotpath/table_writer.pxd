@@ -15,6 +15,16 @@ cdef class TableWriter(Table):
         self, const uint8_t* name, unsigned int size, uint64_t name_hash, uint8_t view, unsigned int node_flags,
         tuple response, bint* changed,
     ) except 0
+    cdef uint64_t _put_blob(
+        self, BlobHeader* header, const uint8_t* name, uint64_t name_hash, const uint8_t* body, const uint8_t* offsets,
+        bint* changed,
+    ) except 0
+    cdef bint _remove(self, const uint8_t* name, unsigned int size, uint64_t name_hash, uint8_t view) except -1
+    cdef bint _settle(
+        self, const uint8_t* name, unsigned int size, uint64_t name_hash, uint8_t view, unsigned int node_flags,
+        uint64_t first, uint64_t present,
+    ) except -1
+    cdef void _fetch(self, uint64_t key) noexcept
     cdef uint64_t _write(
         self, const uint8_t* name, unsigned int size, uint8_t view, unsigned int node_flags, tuple response
     ) except 0

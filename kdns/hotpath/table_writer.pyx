@@ -30,6 +30,9 @@ cdef enum:
     LARGEST_SMALL_BLOB = 32768  # octets; larger ones would waste the ends of pages
     TYPE_SRV = 33
 
+cdef extern from *:
+    void __builtin_prefetch(const void* address) noexcept nogil
+
 MAX_LOAD = 0.6  # slots in use over slots; the emptier of two buckets of eight is as good as never full below it
 
 # Types a node can have data for; a node that is replaced loses those it has no answer for.
@@ -137,23 +140,20 @@ cdef class TableWriter(Table):
         cdef uint64_t* existence = self.find_slot(padded, size, name_hash, 0, <uint8_t> view, &old)
         cdef uint64_t present = 0
         cdef uint64_t reference, first = 0
+        cdef BlobHeader header
+        cdef const uint8_t* body
+        cdef const uint8_t* offsets
         cdef bint changed = False
         if responses is None:
-            if existence == NULL:
-                return False
-            self._clear(existence)
-            if old.qtype == 0:
-                self._retire(old)
-            self._delete_types(padded, size, name_hash, <uint8_t> view, 0)
-            self._touch()
-            return True
+            return self._remove(padded, size, name_hash, <uint8_t> view)
         for response in responses:
             if response[0] not in REPLACEABLE:
                 raise ValueError(f"type {response[0]}, expected one of {sorted(REPLACEABLE)}")
         for response in responses:
             if response[0] == 0:            # an alias: only the name itself
-                if old == NULL or old.qtype != 0 or not _is_same(old, node_flags, <tuple> response):
-                    first = self._write(padded, size, <uint8_t> view, node_flags, <tuple> response)
+                _describe(&header, size, <uint8_t> view, node_flags, <tuple> response, &body, &offsets)
+                if old == NULL or old.qtype != 0 or not _is_same(old, &header, body):
+                    first = self._place(&header, padded, body, offsets)
                 else:
                     first = existence[0] & 0xFFFFFFFFU
                 continue
@@ -161,23 +161,47 @@ cdef class TableWriter(Table):
             present |= 1ULL << <uint64_t> response[0]
             if first == 0:
                 first = reference
-        if existence == NULL:
-            if first == 0:
-                first = self._write(padded, size, <uint8_t> view, node_flags, (0, 0, 0, 0, 0, 0, b"", None))
-            self._insert(slot_key(name_hash, 0), first)
+        if self._settle(padded, size, name_hash, <uint8_t> view, node_flags, first, present):
             changed = True
-        else:
-            if first == 0 and (old.qtype != 0 or old.flags != node_flags):
-                first = self._write(padded, size, <uint8_t> view, node_flags, (0, 0, 0, 0, 0, 0, b"", None))
-            if first != 0 and (existence[0] & 0xFFFFFFFFU) != first:
-                kdns_store(existence, (existence[0] & ~0xFFFFFFFFULL) | first)
-                if old.qtype == 0:
-                    self._retire(old)
-                changed = True
-            if self._delete_types(padded, size, name_hash, <uint8_t> view, present):
-                changed = True
         if changed:
             self._touch()
+        return changed
+
+    cdef bint _remove(self, const uint8_t* name, unsigned int size, uint64_t name_hash, uint8_t view) except -1:
+        """Remove a node; whether it was there."""
+        cdef const BlobHeader* old = NULL
+        cdef uint64_t* existence = self.find_slot(name, size, name_hash, 0, view, &old)
+        if existence == NULL:
+            return False
+        self._clear(existence)
+        if old.qtype == 0:
+            self._retire(old)
+        self._delete_types(name, size, name_hash, view, 0)
+        self._touch()
+        return True
+
+    cdef bint _settle(
+        self, const uint8_t* name, unsigned int size, uint64_t name_hash, uint8_t view, unsigned int node_flags,
+        uint64_t first, uint64_t present,
+    ) except -1:
+        """Say that a name exists, by its blob `first` if that is not 0, and with no more types than those `present`."""
+        cdef const BlobHeader* old = NULL
+        cdef uint64_t* existence = self.find_slot(name, size, name_hash, 0, view, &old)
+        cdef bint changed = False
+        if existence == NULL:
+            if first == 0:
+                first = self._write(name, size, view, node_flags, (0, 0, 0, 0, 0, 0, b"", None))
+            self._insert(slot_key(name_hash, 0), first)
+            return True
+        if first == 0 and (old.qtype != 0 or old.flags != node_flags):
+            first = self._write(name, size, view, node_flags, (0, 0, 0, 0, 0, 0, b"", None))
+        if first != 0 and (existence[0] & 0xFFFFFFFFU) != first:
+            kdns_store(existence, (existence[0] & ~0xFFFFFFFFULL) | first)
+            if old.qtype == 0:
+                self._retire(old)
+            changed = True
+        if self._delete_types(name, size, name_hash, view, present):
+            changed = True
         return changed
 
     def set_synced(self, unsigned int view, bint synced):
@@ -249,18 +273,28 @@ cdef class TableWriter(Table):
         tuple response, bint* changed,
     ) except 0:
         """Publish a response; the reference of its blob, which is the old one where nothing changed."""
-        cdef uint16_t qtype = response[0]
+        cdef BlobHeader header
+        cdef const uint8_t* body
+        cdef const uint8_t* offsets
+        _describe(&header, size, view, node_flags, response, &body, &offsets)
+        return self._put_blob(&header, name, name_hash, body, offsets, changed)
+
+    cdef uint64_t _put_blob(
+        self, BlobHeader* header, const uint8_t* name, uint64_t name_hash, const uint8_t* body, const uint8_t* offsets,
+        bint* changed,
+    ) except 0:
+        """Publish a blob; its reference, which is the old one's where nothing changed."""
         cdef const BlobHeader* old = NULL
-        cdef uint64_t* slot = self.find_slot(name, size, name_hash, qtype, view, &old)
+        cdef uint64_t* slot = self.find_slot(name, header.name_length, name_hash, header.qtype, header.view, &old)
         cdef uint64_t reference
-        if slot != NULL and _is_same(old, node_flags, response):
+        if slot != NULL and _is_same(old, header, body):
             return slot[0] & 0xFFFFFFFFU
-        reference = self._write(name, size, view, node_flags, response)
+        reference = self._place(header, name, body, offsets)
         if slot != NULL:
             kdns_store(slot, (slot[0] & ~0xFFFFFFFFULL) | reference)
             self._retire(old)
         else:
-            self._insert(slot_key(name_hash, qtype), reference)
+            self._insert(slot_key(name_hash, header.qtype), reference)
         changed[0] = True
         return reference
 
@@ -268,24 +302,11 @@ cdef class TableWriter(Table):
         self, const uint8_t* name, unsigned int size, uint8_t view, unsigned int node_flags, tuple response
     ) except 0:
         """Put a blob where no reader looks yet; its reference."""
-        cdef bytes body = response[6]
-        cdef bytes offsets = response[7]
         cdef BlobHeader header
-        if offsets is not None and PyBytes_GET_SIZE(offsets) != 4 * response[3]:
-            raise ValueError(f"{PyBytes_GET_SIZE(offsets)} octets of record offsets for {response[3]} records")
-        header.body_length = <uint32_t> PyBytes_GET_SIZE(body)
-        header.qtype = response[0]
-        header.name_length = <uint8_t> size
-        header.view = view
-        header.flags = <uint8_t> (response[1] | node_flags | (BLOB_INDEXED if offsets is not None else 0))
-        header.record_length = response[2]
-        header.answers = response[3]
-        header.additionals = response[4]
-        header.rotate_from = response[5]
-        cdef const uint8_t* indexed = NULL
-        if offsets is not None:
-            indexed = <const uint8_t*> PyBytes_AS_STRING(offsets)
-        return self._place(&header, name, <const uint8_t*> PyBytes_AS_STRING(body), indexed)
+        cdef const uint8_t* body
+        cdef const uint8_t* offsets
+        _describe(&header, size, view, node_flags, response, &body, &offsets)
+        return self._place(&header, name, body, offsets)
 
     cdef uint64_t _place(
         self, BlobHeader* header, const uint8_t* name, const uint8_t* body, const uint8_t* offsets
@@ -359,6 +380,12 @@ cdef class TableWriter(Table):
         self.header.slots += 1
         return 0
 
+    cdef void _fetch(self, uint64_t key) noexcept:
+        """Have the buckets of a key brought from memory."""
+        cdef uint64_t buckets = self.header.buckets
+        __builtin_prefetch(self.index + SLOTS_PER_BUCKET * first_bucket(key, buckets))
+        __builtin_prefetch(self.index + SLOTS_PER_BUCKET * second_bucket(tag_of(key), buckets))
+
     cdef void _clear(self, uint64_t* slot) noexcept:
         kdns_store(slot, 0)
         self.header.slots -= 1
@@ -379,6 +406,9 @@ cdef class TableWriter(Table):
         cdef uint64_t* slot
         cdef bint changed = False
         cdef unsigned int at
+        for at in range(8):     # they lie anywhere in memory: let them all come at the same time
+            if not present >> NODE_TYPES[at] & 1:
+                self._fetch(slot_key(name_hash, NODE_TYPES[at]))
         for at in range(8):
             if present >> NODE_TYPES[at] & 1:
                 continue
@@ -411,15 +441,37 @@ cdef inline uint64_t _room_size(const BlobHeader* blob) noexcept nogil:
     return size if size <= LARGEST_SMALL_BLOB else (size + LARGE_UNIT - 1) & ~(<uint64_t> LARGE_UNIT - 1)
 
 
-cdef bint _is_same(const BlobHeader* blob, unsigned int node_flags, tuple response):
-    """Whether a blob already is `response`."""
-    cdef bytes body = response[6]
+cdef int _describe(
+    BlobHeader* header, unsigned int size, uint8_t view, unsigned int node_flags, tuple response, const uint8_t** body,
+    const uint8_t** offsets,
+) except -1:
+    """The header of a response's blob, and where its octets are: as long as the response is."""
+    header.body_length = <uint32_t> PyBytes_GET_SIZE(<bytes?> response[6])
+    header.qtype = response[0]
+    header.name_length = <uint8_t> size
+    header.view = view
+    header.flags = <uint8_t> (response[1] | node_flags | (BLOB_INDEXED if response[7] is not None else 0))
+    header.record_length = response[2]
+    header.answers = response[3]
+    header.additionals = response[4]
+    header.rotate_from = response[5]
+    body[0] = <const uint8_t*> PyBytes_AS_STRING(<bytes> response[6])
+    offsets[0] = NULL
+    if response[7] is not None:
+        if PyBytes_GET_SIZE(<bytes?> response[7]) != 4 * response[3]:
+            raise ValueError(f"{len(response[7])} octets of record offsets for {response[3]} records")
+        offsets[0] = <const uint8_t*> PyBytes_AS_STRING(<bytes> response[7])
+    return 0
+
+
+cdef bint _is_same(const BlobHeader* blob, const BlobHeader* other, const uint8_t* body) noexcept:
+    """Whether a blob already is what `other` and its body would be."""
     return (
-        blob.body_length == <uint32_t> PyBytes_GET_SIZE(body)
-        and (blob.flags & ~BLOB_NAMED_INSIDE) == (response[1] | node_flags | (BLOB_INDEXED if response[7] is not None else 0))
-        and blob.record_length == response[2]
-        and blob.answers == response[3]
-        and blob.additionals == response[4]
-        and blob.rotate_from == response[5]
-        and memcmp(blob_body(blob), PyBytes_AS_STRING(body), blob.body_length) == 0
+        blob.body_length == other.body_length
+        and blob.flags & ~BLOB_NAMED_INSIDE == other.flags
+        and blob.record_length == other.record_length
+        and blob.answers == other.answers
+        and blob.additionals == other.additionals
+        and blob.rotate_from == other.rotate_from
+        and memcmp(blob_body(blob), body, blob.body_length) == 0
     )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from kdns.dns.rrset import Batch, ExternalNode, Node, each_node
-from kdns.hotpath.loading import load
+from kdns.hotpath.loading import load, replace
 from kdns.hotpath.table_writer import MAX_LOAD, TableFull, TableWriter
 from kdns.table.render import external_index, render_node, render_soa, soa_template
 
@@ -107,8 +107,16 @@ class TableBuilder:
         self._table.beat()
 
     def _apply(self, view: int, node: Node) -> bool:
-        flags, responses = render_node(node)
         settings = self._zones[view]
+        try:
+            changed = replace(self._table, view, node, settings.zones)
+        except TableFull:
+            changed = None  # it is due in the next generation, with all that is left to do
+        return self._apply_special(view, settings, node) if changed is None else changed
+
+    def _apply_special(self, view: int, settings: ZoneSettings, node: Node) -> bool:
+        """Apply a node that is large, or an apex, or has answers of a rare kind."""
+        flags, responses = render_node(node)
         if isinstance(node, ExternalNode):
             view = external_index(view)
             if responses is not None and node.owner in settings.external:

@@ -114,6 +114,19 @@ def test_loaded_nodes_answer_as_rendered_ones_do(given_nodes: list[Node | Batch]
     assert content(builder.table) == content(expected)
 
 
+@given(st.lists(nodes() | st.sampled_from(OWNERS).map(lambda owner: Node(owner, None)), max_size=12))
+def test_replaced_nodes_answer_as_rendered_ones_do(given_nodes: list[Node]):
+    expected = TableWriter.create(1, 4000, 1 << 20, bytes(16))
+    builder = TableBuilder([ZoneSettings(frozenset(), 5)], os.urandom, lambda table: None)
+    for node in given_nodes:
+        flags, responses = render_node(node)
+        assert builder.publish(0, [node]) == expected.replace_node(node.owner, 0, flags, responses)
+        assert content(builder.table) == content(expected)
+        numbers, others = builder.table.statistics(), expected.statistics()
+        for name in ("slots", "blobs", "retired_bytes"):
+            assert numbers[name] == others[name]
+
+
 @pytest.mark.parametrize(
     "node",
     [
