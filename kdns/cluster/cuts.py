@@ -95,16 +95,20 @@ def cut_slice(
     details: dict[int, Endpoint] = {}  # of some addresses, by their position
     targets: list[str] = []
     is_names = raw.address_type == "FQDN"
+    has_more = needs.pod_names or needs.zones
     for index, endpoint in enumerate(raw.endpoints or ()):
+        if endpoint is None:
+            continue
+        conditions = endpoint.conditions
         # Absent and null mean ready (EndpointSlice API, EndpointConditions).
-        if endpoint is None or (endpoint.conditions is not None and endpoint.conditions.ready is False):
+        if conditions is not None and conditions.ready is False:
             continue
         hostname = endpoint.hostname or ""
         if hostname and not is_label(hostname):
             problems.append(f"endpoints[{index}].hostname: met {quote(hostname)}, expected a DNS label")
             continue
         target_name = zone = ""
-        if isinstance(endpoint, shapes.RawEndpoint):
+        if has_more and isinstance(endpoint, shapes.RawEndpoint):
             target_name = _target_name(endpoint.target_ref, index, problems) if needs.pod_names else ""
             zone = _zone(endpoint.zone, index, problems) if needs.zones else ""
         for position, text in enumerate(endpoint.addresses or ()):
@@ -206,8 +210,10 @@ def _zone(zone: str | None, index: int, problems: list[str]) -> str:
 
 
 def _owner(labels: dict[str, str], label: str, problems: list[str]) -> str:
-    text = labels.get(label, "")
-    if text and not _OBJECT_LABEL.fullmatch(text):
+    text = labels.get(label)
+    if not text:
+        return ""
+    if not _OBJECT_LABEL.fullmatch(text):
         problems.append(f"metadata.labels[{label}]: met {quote(text)}, expected a DNS label")
         return ""
     return intern(text)

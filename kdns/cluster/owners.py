@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from struct import unpack
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ _DASH_OCTETS = [b"-" + octet for octet in _OCTETS]
 _ZERO_GROUPS = re.compile(r"(?:^|-)0(?:-0)+(?:-|$)")
 
 
+@lru_cache(maxsize=1024)  # namespaces, and the few Services that change just now
 def label(text: str) -> bytes:
     """The label `text` makes, lower case, or nothing where it is empty, too long or holds a dot."""
     raw = text.encode("utf-8", "surrogateescape").lower()

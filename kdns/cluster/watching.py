@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from functools import lru_cache
+from sys import intern
 from typing import Any, NamedTuple
 
 import msgspec
@@ -183,7 +184,8 @@ def _stamp(version: str, uid: str | None) -> str:
 def _key(kind: Kind, namespace: str | None, name: str | None) -> Key | None:
     if not name:
         return None
-    return ("" if kind is Kind.NAMESPACE else namespace or DEFAULT_NAMESPACE, name)
+    # Half of the keys' memory would be copies of the same few namespaces.
+    return ("" if kind is Kind.NAMESPACE else intern(namespace or DEFAULT_NAMESPACE), name)
 
 
 def _bookmark(text: bytes) -> WatchLine:

@@ -158,7 +158,8 @@ def _render_portions(rtype: int, ttl: int, portions: tuple[Portion, ...]) -> Res
 
 def _render_portion(rtype: int, ttl: int, portion: Portion) -> tuple[bytes, list[int]]:
     """The records of a portion, and how long each is; kept with it."""
-    records = [_head(rtype, ttl, len(rdata)) + rdata for rdata in portion.rdatas]
+    heads = {size: _head(rtype, ttl, size) for size in set(map(len, portion.rdatas))}
+    records = [heads[len(rdata)] + rdata for rdata in portion.rdatas]
     portion.rendered[rtype, ttl] = found = b"".join(records), list(map(len, records))
     return found
 
