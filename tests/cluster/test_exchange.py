@@ -182,3 +182,48 @@ async def test_whoever_reads_an_aborted_connection_gets_an_error() -> None:
     with pytest.raises(ConnectionError, match="from here"):
         await reading
     assert wire.is_aborted
+
+
+async def test_who_waits_for_a_line_is_not_woken_by_a_part_of_one() -> None:
+    exchange, _ = connected()
+    exchange.send(REQUEST)
+    exchange.data_received(b"HTTP/1.1 200 OK\r\n\r\n")
+    reading = asyncio.ensure_future(exchange.read(b"\n"))
+    for piece in (b"a li", b"ne, and"):
+        await asyncio.sleep(0)
+        exchange.data_received(piece)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not reading.done()
+    exchange.data_received(b" its end\nand mo")
+    assert await reading == b"a line, and its end\nand mo"
+
+
+@pytest.mark.parametrize("how", ["full", "end", "abort"])
+async def test_who_waits_for_a_line_is_woken_where_none_can_come(how: str) -> None:
+    exchange, wire = connected()
+    exchange.send(REQUEST)
+    exchange.data_received(b"HTTP/1.1 200 OK\r\n\r\n")
+    reading = asyncio.ensure_future(exchange.read(b"\n"))
+    await asyncio.sleep(0)
+    exchange.data_received(b"a part")
+    if how == "full":
+        exchange.data_received(b"x" * MAX_BUFFERED_BYTES)
+        assert not wire.is_reading
+    elif how == "end":
+        exchange.connection_lost(None)
+    else:
+        exchange.abort()
+    assert (await reading).startswith(b"a part")
+
+
+async def test_a_reader_that_was_cancelled_leaves_what_came_to_the_next() -> None:
+    exchange, _ = connected()
+    exchange.send(REQUEST)
+    exchange.data_received(b"HTTP/1.1 200 OK\r\n\r\n")
+    reading = asyncio.ensure_future(exchange.read(b"\n"))
+    await asyncio.sleep(0)
+    exchange.data_received(b"a part")
+    reading.cancel()
+    await asyncio.wait([reading])
+    assert await exchange.read() == b"a part"

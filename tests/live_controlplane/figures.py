@@ -46,6 +46,7 @@ LARGE_RATE = 25.0  # changes a second of the largest Service
 SETTLE_SECONDS = 3.0
 LOOK_SECONDS = 0.05  # between two looks at the memory
 RELIST_SECONDS = 60.0
+COLD_STARTS = 3  # from nothing; the median counts, for other work goes on on the machine
 WARM_STARTS = 5
 SMALL = Sizes(services=100, endpoints=500, headless=10, largest=50)
 WORKERS = 2
@@ -109,10 +110,16 @@ class Stage:
 def measure_sync(stage: Stage, coredns: str) -> None:
     """Start with nothing, and then list everything a second time."""
     report = stage.report
+    starts = []
+    for _ in range(COLD_STARTS - 1):
+        with stage.serving(coredns, workers=WORKERS) as server:
+            starts.append(server.wait_known(stage.questions))
     with stage.serving(coredns, workers=WORKERS) as server:
-        start = server.wait_known(stage.questions)
-        report.add(server.name, "cold sync, CPU s (goal 2)", f"{start.cpu_seconds:.2f}")
-        report.add(server.name, "cold sync, clock s (goal 3)", f"{start.seconds:.2f}")
+        starts.append(server.wait_known(stage.questions))
+        cpu = statistics.median(start.cpu_seconds for start in starts)
+        report.add(server.name, "cold sync, CPU s (goal 2)", f"{cpu:.2f}")
+        seconds = statistics.median(start.seconds for start in starts)
+        report.add(server.name, "cold sync, clock s (goal 3)", f"{seconds:.2f}")
         time.sleep(SETTLE_SECONDS)
         before = server.memory()
         report.add(server.name, "resident after cold sync, PSS MB (goal 150)", f"{before.pss / 1024:.0f}")
