@@ -48,7 +48,6 @@ examples:
 
 def main(arguments: Sequence[str] | None = None, preload: Preload | None = None) -> int:
     """Run kdns; the exit status. `preload` is the kept table, where it is being read already."""
-    _open_standard_streams()
     options = _parse_arguments(sys.argv[1:] if arguments is None else arguments)
     if options.version:
         print(version_text())  # noqa: T201
@@ -67,16 +66,6 @@ def main(arguments: Sequence[str] | None = None, preload: Preload | None = None)
             print(hint, file=sys.stderr)  # noqa: T201
         return 1
     return supervisor.run()
-
-
-def _open_standard_streams() -> None:
-    """Put something on descriptors 0 to 2 that were closed: the next socket would become standard output."""
-    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
-        os.set_inheritable(fd, True)
-    os.close(fd)
-    for name, fd, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, os.fdopen(fd, mode, closefd=False))
 
 
 def version_text() -> str:

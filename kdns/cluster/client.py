@@ -101,7 +101,7 @@ class ApiClient:
             stream.abort()
 
     async def aclose(self) -> None:
-        """Close every connection."""
+        """Close the connections that nobody uses; those of requests end with them."""
         await self._transport.aclose()
 
     async def _ask(self, request: Callable[[], Awaitable[T]]) -> T:

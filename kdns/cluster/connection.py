@@ -30,7 +30,14 @@ class Connection:
     is_verified: bool = True
 
     def ssl_context(self) -> ssl.SSLContext:
-        """What TLS needs of this. Raises ClusterError."""
+        """What TLS to the server needs of this. Raises ClusterError."""
+        return self._ssl_context()
+
+    def proxy_ssl_context(self) -> ssl.SSLContext:
+        """What TLS to a proxy needs, which is trusted as the server is, and not shown who asks. Raises ClusterError."""
+        return self._ssl_context(for_proxy=True)
+
+    def _ssl_context(self, *, for_proxy: bool = False) -> ssl.SSLContext:
         try:
             context = ssl.create_default_context(cadata=self.authority or None)
             # Authorities of clusters are made by installers; Go's TLS does not mind what strictness does.
@@ -38,7 +45,7 @@ class Connection:
             if not self.is_verified:
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_NONE
-            if self.certificate:
+            if self.certificate and not for_proxy:
                 _load_certificate(context, self.certificate, self.key)
         except (ssl.SSLError, OSError, ValueError) as error:
             raise ClusterError(f"{self.url}: CA, client certificate or key cannot be used: {error}") from error

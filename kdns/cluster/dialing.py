@@ -42,19 +42,27 @@ class Origin(NamedTuple):
         return cls(parts.scheme == "https", parts.hostname, parts.port or _DEFAULT_PORTS[parts.scheme], user_info)
 
     @property
+    def name(self) -> str:
+        """What its certificate calls it: without the final dot that keeps a resolver from its search path."""
+        return self.host.removesuffix(".")
+
+    @property
     def authority(self) -> str:
         """As the header Host has it; an IPv6 address in brackets."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-async def dial(connection: Connection, context: ssl.SSLContext) -> Exchange:
-    """A connection that is ready for requests. Raises OSError and ValueError, and what an Exchange raises."""
+async def dial(connection: Connection, context: ssl.SSLContext, preferred: str = "") -> Exchange:
+    """A connection that is ready for requests. Raises OSError, ValueError and what an Exchange raises.
+
+    Of several addresses, the one that is `preferred` is tried first.
+    """
     target = Origin.of(connection.url)
-    server_name = connection.server_name or target.host
+    server_name = connection.server_name or target.name
     if not connection.proxy:
-        return await _connect(target, context, server_name)
+        return await _connect(target, context, server_name, preferred)
     proxy = Origin.of(connection.proxy)
-    between = await _connect(proxy, ssl.create_default_context() if proxy.is_tls else None, proxy.host)
+    between = await _connect(proxy, connection.proxy_ssl_context() if proxy.is_tls else None, proxy.name)
     if not target.is_tls:
         return between
     try:
@@ -64,18 +72,22 @@ async def dial(connection: Connection, context: ssl.SSLContext) -> Exchange:
         raise
 
 
+def basic(url: str) -> str:
+    """The credentials of a URL, as headers have them; empty where there are none."""
+    user_info = unquote(Origin.of(url).user_info)
+    return f"Basic {base64.b64encode(user_info.encode()).decode()}" if user_info else ""
+
+
 def proxy_header(proxy: str) -> str:
     """The header line that tells a proxy who asks; empty where its URL does not say."""
-    user_info = unquote(Origin.of(proxy).user_info)
-    if not user_info:
-        return ""
-    return f"Proxy-Authorization: Basic {base64.b64encode(user_info.encode()).decode()}\r\n"
+    credentials = basic(proxy)
+    return f"Proxy-Authorization: {credentials}\r\n" if credentials else ""
 
 
-async def _connect(to: Origin, context: ssl.SSLContext | None, server_name: str) -> Exchange:
+async def _connect(to: Origin, context: ssl.SSLContext | None, server_name: str, preferred: str = "") -> Exchange:
     """Try each address in turn: one that swallows packets leaves time for the others."""
     loop = asyncio.get_running_loop()
-    addresses = await _resolve(to.host, to.port)
+    addresses = sorted(await _resolve(to.host, to.port), key=lambda address: address != preferred)
     failure: OSError = ConnectionError("the name has no address")
     for address in addresses:
         try:

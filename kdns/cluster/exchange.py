@@ -11,8 +11,12 @@ from typing import NamedTuple, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-MAX_BUFFERED_BYTES = 2**19  # of a body that nobody reads, until the connection is not read either
+# Of a body that nobody reads, until the connection is not read either. It is more than one turn of the loop brings, for
+# libuv reads 32 times 256 KiB: what uvloop has not decrypted when it is paused is lost if the server then closes.
+MAX_BUFFERED_BYTES = 2**24
 MAX_HEAD_BYTES = 2**16  # of a reply before its body, and of what is no body behind it
+
+_LENGTHS = {"content-length", "transfer-encoding"}
 
 PARSER_ERRORS = (HttpParserError, HttpParserUpgrade)
 
@@ -54,6 +58,12 @@ class Exchange(asyncio.Protocol):
         if self._transport is None:
             raise ConnectionResetError("the connection ended")
         return self._transport
+
+    @property
+    def peer_address(self) -> str:
+        """The address of the other end; empty where it is not known."""
+        peer = self._transport.get_extra_info("peername") if self._transport is not None else None
+        return str(peer[0]) if peer else ""
 
     @property
     def is_idle(self) -> bool:
@@ -157,8 +167,9 @@ class Exchange(asyncio.Protocol):
             self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Note the end, which is that of the body where nothing else ends it (RFC 9112, 6.3)."""
-        if self._head is not None and not self._head.headers.keys() & {"content-length", "transfer-encoding"}:
+        """Note the end; in good order, it is that of the body where nothing else ends it (RFC 9112, 6.3)."""
+        has_failed = exc is not None or self._failure is not None
+        if self._head is not None and not has_failed and not self._head.headers.keys() & _LENGTHS:
             self._is_complete = True
         self._fail(exc or ConnectionResetError("the connection ended early"))
 

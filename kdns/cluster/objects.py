@@ -72,7 +72,7 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False):
 class EndpointSlice(msgspec.Struct, frozen=True):
     """An EndpointSlice's ready endpoints; `service` and `service_import` name its owner, empty where there is none.
 
-    Made by `of`: so that equal ones are equal, there are `details` only where there is more to say than addresses.
+    So that equal ones are equal, there are `details` only where there is more to say than addresses (`of` sees to it).
     """
 
     namespace: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from kdns.cluster.cuts import IMPORT_NAME_LABEL
 from kdns.cluster.objects import Kind
@@ -42,7 +43,7 @@ class Resource:
     def path_in(self, namespace: str) -> str:
         """The list of one namespace; of all where there is none."""
         root, _, plural = self.path.rpartition("/")
-        return f"{root}/namespaces/{namespace}/{plural}" if namespace else self.path
+        return f"{root}/namespaces/{quote(namespace, safe='')}/{plural}" if namespace else self.path
 
     @property
     def selection(self) -> dict[str, str]:

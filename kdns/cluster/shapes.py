@@ -20,8 +20,8 @@ class RawMetadata(msgspec.Struct, gc=False, rename="camel"):
     namespace: str | None = None
     labels: dict[str, str | int | bool | None] | None = None
     deletion_timestamp: object = None
-    resource_version: str | None = None
-    uid: str | None = None
+    resource_version: object = None  # of any type, as all that DNS does not read
+    uid: object = None
 
 
 class RawPort(msgspec.Struct, gc=False):

@@ -11,7 +11,7 @@ from urllib.parse import urlencode, urlsplit
 
 from kdns.cluster.api_errors import ApiError, ErrorKind, error_of_reply
 from kdns.cluster.connection import Connection
-from kdns.cluster.dialing import Origin, dial, proxy_header
+from kdns.cluster.dialing import Origin, basic, dial, proxy_header
 from kdns.cluster.exchange import PARSER_ERRORS, Exchange, ReplyHead
 from kdns.cluster.lines import LineSplitter
 
@@ -78,6 +78,7 @@ class Transport:
         self._clock = clock
         self._ssl = connection.ssl_context()
         self._idle: list[tuple[float, Exchange]] = []  # since when; the one used last is the last
+        self._preferred = ""  # the address that was there last
 
     @property
     def connection(self) -> Connection:
@@ -151,21 +152,23 @@ class Transport:
         return exchange
 
     async def _send(self, path: str, parameters: Mapping[str, str], accept: str) -> tuple[Exchange, ReplyHead]:
-        connection, context = self._connection, self._ssl
+        # As they are now: all of them may be replaced while this waits.
+        connection, context, idle = self._connection, self._ssl, self._idle
         request = _compose(connection, path, parameters, accept)
-        while (kept := self._take_idle()) is not None:
+        while (kept := self._take_idle(idle)) is not None:
             try:
                 return kept, await _converse(kept, request)
             except OSError:
                 if kept.has_reply:
                     raise
                 # Ended by the server while it was idle. It has not seen the request, or may see it again: it is a GET.
-        made = await dial(connection, context)
+        made = await dial(connection, context, self._preferred)
+        self._preferred = made.peer_address
         return made, await _converse(made, request)
 
-    def _take_idle(self) -> Exchange | None:
-        while self._idle:
-            since, exchange = self._idle.pop()
+    def _take_idle(self, idle: list[tuple[float, Exchange]]) -> Exchange | None:
+        while idle:
+            since, exchange = idle.pop()
             if exchange.is_idle and self._clock() - since <= MAX_IDLE_SECONDS:
                 return exchange
             exchange.abort()
@@ -174,7 +177,8 @@ class Transport:
     def _drop_idle(self) -> None:
         for _, exchange in self._idle:
             exchange.abort()
-        self._idle = []  # what is under way ends in the old one, and there with its connection
+        self._idle.clear()
+        self._idle = []  # what is under way looks at the old one, and ends with its connection
 
 
 def _way(connection: Connection) -> tuple[object, ...]:
@@ -198,8 +202,8 @@ def _compose(connection: Connection, path: str, parameters: Mapping[str, str], a
     headers = f"Host: {origin.authority}\r\nAccept: {accept}\r\nAccept-Encoding: identity\r\nUser-Agent: kdns\r\n"
     # A token in the clear is a token given away: client-go does not send it either.
     if origin.is_tls:
-        if connection.authorization:
-            headers += f"Authorization: {connection.authorization}\r\n"
+        if authorization := connection.authorization or basic(connection.url):
+            headers += f"Authorization: {authorization}\r\n"
     elif connection.proxy:  # which is not led through, but asked (RFC 9112, 3.2.2)
         target = f"http://{origin.authority}{target}"
         headers += proxy_header(connection.proxy)

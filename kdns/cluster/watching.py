@@ -136,9 +136,11 @@ def _read_whole(kind: Kind, line: bytes, needs: Needs) -> WatchLine | None:
     metadata = shape.metadata
     if change is None or shape.kind != kind.value or metadata is None:
         return None
-    version = metadata.resource_version or ""
+    version, uid = metadata.resource_version or "", metadata.uid or ""
+    if not isinstance(version, str) or not isinstance(uid, str):
+        return None
     key = _key(kind, metadata.namespace, metadata.name)
-    return _new(WatchLine, (change, line, key, version, _stamp(version, metadata.uid), shape))
+    return _new(WatchLine, (change, line, key, version, _stamp(version, uid), shape))
 
 
 @lru_cache(maxsize=64)

@@ -2,7 +2,8 @@
 # Offsets into the mapping are this module's own, checked against the header when it was mapped.
 """The response table's one writer: where blobs and slots go, and when their memory is used again.
 
-table.pyx tells what readers may rely on. What changes goes through `replace_node`; a whole cluster through loading.pyx.
+table.pyx tells what readers may rely on. What is common is written by
+loading.pyx, the rest by `replace_node`.
 """
 
 import os

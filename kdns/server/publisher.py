@@ -143,7 +143,7 @@ def expected_keys(event: Event) -> int:
     """How many keys an object adds to a table in each zone, roughly and rather too many."""
     found = event.object
     if isinstance(found, EndpointSlice):
-        return KEYS_PER_OBJECT + KEYS_PER_ENDPOINT * len(found.endpoints)
+        return KEYS_PER_OBJECT + KEYS_PER_ENDPOINT * len(found.addresses)
     return KEYS_PER_SERVICE if isinstance(found, Service) else KEYS_PER_OBJECT
 
 

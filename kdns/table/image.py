@@ -6,7 +6,7 @@
     +-------------+-----------------------------------+-------------------------------+
 
 What lies between the two parts is unused and not kept. The header has a checksum of its own, so that an image too old
-or of another configuration is refused before the rest is read, and for the right reason.
+or of another configuration is refused for the right reason, and not read to its end.
 
 An image is taken while the table changes. The index is copied at once, in the process that writes the table and between
 two changes; this takes 4 ms for 500,000 keys. Blobs do not change once they are published, so they are copied behind
@@ -236,13 +236,16 @@ def read_header(fd: int) -> ImageHeader:
     return header
 
 
-def read_table(image: int, header: ImageHeader) -> int:
-    """A file in memory with the table behind the header, checked. Raises TableError and OSError."""
+def read_table(image: int, header: ImageHeader, is_wanted: Callable[[], bool] = lambda: True) -> int:
+    """A file in memory with the table behind the header, checked. Raises TableError and OSError.
+
+    It is given up once it is not `is_wanted` any more.
+    """
     fd = os.memfd_create("kdns-table")
     try:
         os.ftruncate(fd, header.table_size)
-        checksum = _copy(image, fd, 0, header.front_size, 0)
-        checksum = _copy(image, fd, header.table_size - header.back_size, header.table_size, checksum)
+        checksum = _copy(image, fd, 0, header.front_size, 0, is_wanted)
+        checksum = _copy(image, fd, header.table_size - header.back_size, header.table_size, checksum, is_wanted)
         if checksum != header.checksum:
             raise TableError("damaged: the table does not match its checksum")
         Table(fd)
@@ -252,11 +255,13 @@ def read_table(image: int, header: ImageHeader) -> int:
     return fd
 
 
-def _copy(image: int, fd: int, start: int, end: int, checksum: int) -> int:
+def _copy(image: int, fd: int, start: int, end: int, checksum: int, is_wanted: Callable[[], bool]) -> int:
     """Put what comes next in the image at `start` to `end` of `fd`; the checksum with it."""
     buffer = memoryview(bytearray(min(READ_CHUNK, end - start)))
     at = start
     while at < end:
+        if not is_wanted():
+            raise TableError("not wanted any more")
         count = os.readv(image, [buffer[: min(READ_CHUNK, end - at)]])
         if count == 0:
             raise TableError(f"damaged: {end - at} octets are missing")

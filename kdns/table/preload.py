@@ -24,6 +24,7 @@ class Preload:
     def __init__(self, path: str) -> None:
         self._path = path
         self._identity: tuple[int, ...] | None = None  # of the file that was read
+        self._is_wanted = True
         self._fd = -1  # of its table; -1: it cannot be read, or somebody has it
         self._switch_seconds = sys.getswitchinterval()
         self._thread = threading.Thread(target=self._read, name="preload", daemon=True)
@@ -53,6 +54,7 @@ class Preload:
 
     def drop(self) -> None:
         """Let go of what nobody took. No thread of this is left: the process may fork."""
+        self._is_wanted = False
         self._join()
         if self._fd >= 0:
             os.close(self._fd)
@@ -69,7 +71,7 @@ class Preload:
             return
         try:
             identity = _identity(opened)
-            self._fd = image.read_table(opened, image.read_header(opened))
+            self._fd = image.read_table(opened, image.read_header(opened), lambda: self._is_wanted)
             self._identity = identity
         except (OSError, TableError):
             return

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -14,19 +16,28 @@ from kdns.cluster import dialing
 from kdns.cluster.api_errors import ApiError, ErrorKind
 from kdns.cluster.connection import Connection, bearer
 from kdns.cluster.dialing import Origin
-from kdns.cluster.transport import MAX_IDLE_SECONDS, Transport
+from kdns.cluster.transport import MAX_IDLE_SECONDS, Transport, _compose
 from tests.fakes.apiserver import FakeApiServer
 from tests.fakes.loops import on_each_loop
 
 PATH = "/api/v1/namespaces"
 REPLY = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
 
 
 @asynccontextmanager
 async def served(handle: Handler, host: str = "127.0.0.1") -> AsyncIterator[int]:
-    """A TCP server of the test's own; its port. A connection ends with its handler."""
+    """A TCP server of the test's own; its port."""
+    server = await asyncio.start_server(_closing(handle), host, 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+
+
+def _closing(handle: Handler) -> Handler:
+    """A connection ends with its handler."""
 
     async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -35,11 +46,7 @@ async def served(handle: Handler, host: str = "127.0.0.1") -> AsyncIterator[int]
         finally:
             writer.close()
 
-    server = await asyncio.start_server(hold, host, 0)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
+    return hold
 
 
 class Proxy:
@@ -216,3 +223,104 @@ def test_where_a_url_leads(url: str, expected: Origin) -> None:
 
 def test_an_ipv6_address_is_in_brackets() -> None:
     assert Origin.of("https://[fd00::1]").authority == "[fd00::1]:443"
+
+
+@on_each_loop
+async def test_a_final_dot_is_no_part_of_the_name_in_a_certificate() -> None:
+    async def resolve(host: str, port: int) -> list[str]:
+        assert host == "localhost."  # where it keeps a resolver from its search path
+        return [server.address]
+
+    with FakeApiServer(tls=True, tokens=["secret"]) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dialing, "_resolve", resolve)
+        authority = server.ca_file.read_text()
+        connection = Connection(f"https://localhost.:{server.port}", authority, authorization=bearer("secret"))
+        transport = Transport(connection)
+        assert b'"NamespaceList"' in await transport.get(PATH, {}, 5.0)
+        await transport.aclose()
+
+
+async def test_the_address_that_was_there_last_is_tried_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(REPLY)
+
+    async with served(answer, "127.0.0.3") as port:
+        tried: list[str] = []
+        loop = asyncio.get_running_loop()
+        connect = loop.create_connection
+
+        async def noted(factory: Any, host: str, *arguments: Any, **options: Any) -> Any:
+            tried.append(host)
+            return await connect(factory, host, *arguments, **options)
+
+        async def resolve(host: str, port: int) -> list[str]:
+            return ["127.0.0.2", "127.0.0.3"]
+
+        monkeypatch.setattr(loop, "create_connection", noted)
+        monkeypatch.setattr(dialing, "_resolve", resolve)
+        transport = Transport(Connection(f"http://api.example:{port}"))
+        for _ in range(2):
+            await transport.get(PATH, {}, 5.0)
+            await transport.aclose()
+    assert tried == ["127.0.0.2", "127.0.0.3", "127.0.0.3"]
+
+
+async def test_credentials_of_the_url_go_to_the_server_over_tls_alone() -> None:
+    heads: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(REPLY)
+
+    async with served(answer) as port:
+        transport = Transport(Connection(f"http://me:secret@127.0.0.1:{port}"))
+        await transport.get(PATH, {}, 5.0)
+        await transport.aclose()
+    assert b"Authorization" not in heads[0]
+    assert f"Host: 127.0.0.1:{port}\r\n".encode() in heads[0]
+    composed = _compose(Connection("https://me:secret@127.0.0.1"), PATH, {}, "application/json")
+    assert b"Authorization: Basic bWU6c2VjcmV0\r\n" in composed
+
+
+@on_each_loop
+async def test_a_large_reply_is_whole_though_the_server_closes_behind_it() -> None:
+    """What the event loop has not decrypted when it is paused must not be lost: here it has been busy for a while."""
+    body = b'"' + b"x" * 900_000 + b'"'
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n"
+
+    reply = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+    with FakeApiServer(tls=True) as authority, _served_by_a_thread(reply, authority) as port:
+        transport = Transport(Connection(f"https://127.0.0.1:{port}", authority.ca_file.read_text()))
+        for _ in range(5):
+            getting = asyncio.ensure_future(transport.get(PATH, {}, 20.0))
+            await asyncio.sleep(0.05)  # until the request is out
+            time.sleep(0.2)  # noqa: ASYNC251 - the loop has something else to do, and the reply gathers
+            assert await getting == body
+        await transport.aclose()
+
+
+@contextmanager
+def _served_by_a_thread(reply: bytes, authority: FakeApiServer) -> Iterator[int]:
+    """A TLS server that goes on while the test's loop does not; it closes each connection behind its reply."""
+    context = authority._context
+    assert context is not None
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**23)  # it does not wait for the reader
+            with context.wrap_socket(connection, server_side=True) as wrapped:
+                wrapped.recv(2**16)
+                wrapped.sendall(reply)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()

@@ -227,3 +227,18 @@ async def test_a_reader_that_was_cancelled_leaves_what_came_to_the_next() -> Non
     reading.cancel()
     await asyncio.wait([reading])
     assert await exchange.read() == b"a part"
+
+
+@pytest.mark.parametrize("how", ["reset", "abort"])
+async def test_a_connection_that_fails_ends_no_reply(how: str) -> None:
+    exchange, _ = connected()
+    exchange.send(REQUEST)
+    exchange.data_received(UNTIL_THE_END)
+    assert await exchange.read() == b"hello"
+    if how == "reset":
+        exchange.connection_lost(ConnectionResetError("reset by peer"))
+    else:
+        exchange.abort()
+        exchange.connection_lost(None)
+    with pytest.raises(ConnectionError):
+        await exchange.read()

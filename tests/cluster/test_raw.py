@@ -424,3 +424,11 @@ def test_any_json_value_gives_an_object_or_a_reason(kind: Kind, raw: Any) -> Non
 def test_any_bytes_give_an_object_or_a_reason(kind: Kind, text: bytes) -> None:
     event, problems = decode_json(kind, text)
     assert event is not None or problems
+
+
+def test_metadata_that_dns_does_not_read_may_be_anything():
+    raw = {"metadata": {"name": "web", "namespace": "shop", "resourceVersion": 12345, "uid": ["x"]}, "spec": {}}
+    event, problems = decode(Kind.SERVICE, raw)
+    assert event is not None
+    assert event.name == "web"
+    assert problems == ()
