@@ -7,6 +7,7 @@ event loop through a compiled parser to whoever reads, with nothing in between.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import NamedTuple, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
@@ -14,6 +15,9 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 # Of a body that nobody reads, until the connection is not read either. It is more than one turn of the loop brings, for
 # libuv reads 32 times 256 KiB: what uvloop has not decrypted when it is paused is lost if the server then closes.
 MAX_BUFFERED_BYTES = 2**24
+MAX_READ_BYTES = (
+    2**19
+)  # of a body that are put together at a time, and then taken apart: they are in memory three times
 MAX_HEAD_BYTES = 2**16  # of a reply before its body, and of what is no body behind it
 
 _LENGTHS = {"content-length", "transfer-encoding"}
@@ -41,7 +45,7 @@ class Exchange(asyncio.Protocol):
         self._parser: HttpResponseParser | None = None  # None: no reply is due
         self._head: ReplyHead | None = None
         self._headers: dict[str, str] = {}
-        self._pieces: list[bytes] = []  # of the body, not read yet
+        self._pieces: deque[bytes] = deque()  # of the body, not read yet
         self._buffered = 0  # octets of them
         self._awaited = b""  # what has to be in the body until its reader is woken; empty: anything
         self._is_met = False  # it is in one of the pieces, or they are as many as may be
@@ -102,17 +106,22 @@ class Exchange(asyncio.Protocol):
         return self.read_ready()
 
     def read_ready(self) -> bytes:
-        """What there is of the body already."""
+        """What there is of the body already, or the beginning of it where that is much."""
         pieces = self._pieces
         if not pieces:
             if self._failure is not None and not self._is_complete:
                 raise self._failure
             return b""
-        self._pieces, self._buffered = [], 0
-        if self._is_paused and self._transport is not None:
+        read = [pieces.popleft()]
+        size = len(read[0])
+        while pieces and size < MAX_READ_BYTES:
+            read.append(pieces.popleft())
+            size += len(read[-1])
+        self._buffered -= size
+        if self._is_paused and self._buffered <= MAX_BUFFERED_BYTES and self._transport is not None:
             self._is_paused = False
             self._transport.resume_reading()
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return read[0] if len(read) == 1 else b"".join(read)
 
     def abort(self) -> None:
         """End the connection at once; whoever reads gets an error."""

@@ -31,7 +31,7 @@ fi
 status=0
 LD_PRELOAD="$asan" PYTHONMALLOC=malloc PYTHONDONTWRITEBYTECODE=1 KDNS_TEST_EXAMPLES="${KDNS_TEST_EXAMPLES:-0.1}" \
     ASAN_OPTIONS=detect_leaks=0:halt_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-    "$python" -m pytest -q --capture=sys -p no:cacheprovider tests/hotpath >test.log 2>&1 || status=$?
+    "$python" -m pytest -q --capture=sys -p no:cacheprovider tests/hotpath tests/table >test.log 2>&1 || status=$?
 if [ "$status" -ne 0 ]; then
     cat test.log >&2
     echo "sanitize: FAILED, status $status"
