@@ -33,7 +33,7 @@ MODULES = [
     "detours",
     "table",
     "table_writer",
-    "loading",
+    "nodes",
     "meter",
     "sections",
     "walker",

@@ -15,9 +15,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 # Of a body that nobody reads, until the connection is not read either. It is more than one turn of the loop brings, for
 # libuv reads 32 times 256 KiB: what uvloop has not decrypted when it is paused is lost if the server then closes.
 MAX_BUFFERED_BYTES = 2**24
-MAX_READ_BYTES = (
-    2**19
-)  # of a body that are put together at a time, and then taken apart: they are in memory three times
+MAX_READ_BYTES = 2**19  # of a body that are put together at a time: what is read is in memory three times
 MAX_HEAD_BYTES = 2**16  # of a reply before its body, and of what is no body behind it
 
 _LENGTHS = {"content-length", "transfer-encoding"}

@@ -14,7 +14,7 @@ from msgspec import structs
 
 from kdns.cluster import endpoints, full, owners, reverse
 from kdns.cluster.changes import Changes, ServiceChange, ServiceKey
-from kdns.cluster.clients import client_node
+from kdns.cluster.client_notes import client_node
 from kdns.cluster.evaluation import Evaluator
 from kdns.cluster.external import ExternalNames
 from kdns.cluster.objects import (

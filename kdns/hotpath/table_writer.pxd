@@ -11,9 +11,8 @@ cdef class TableWriter(Table):
     cdef list retiring                  # (offset, size) of blobs retired since the last seal
     cdef object limbo                   # (epochs when sealed, such a list), the oldest first
 
-    cdef uint64_t _put(
-        self, const uint8_t* name, unsigned int size, uint64_t name_hash, uint8_t view, unsigned int node_flags,
-        tuple response, bint* changed,
+    cdef uint64_t _put_alias(
+        self, BlobHeader* header, const uint8_t* name, uint64_t name_hash, const uint8_t* body
     ) except 0
     cdef uint64_t _put_blob(
         self, BlobHeader* header, const uint8_t* name, uint64_t name_hash, const uint8_t* body, const uint8_t* offsets,
@@ -22,7 +21,7 @@ cdef class TableWriter(Table):
     cdef bint _remove(self, const uint8_t* name, unsigned int size, uint64_t name_hash, uint8_t view) except -1
     cdef bint _settle(
         self, const uint8_t* name, unsigned int size, uint64_t name_hash, uint8_t view, unsigned int node_flags,
-        uint64_t first, uint64_t present,
+        uint64_t first, uint64_t present, bint changed,
     ) except -1
     cdef void _fetch(self, uint64_t key) noexcept
     cdef uint64_t _write(

@@ -3,7 +3,7 @@
 """The response table's one writer: where blobs and slots go, and when their memory is used again.
 
 table.pyx tells what readers may rely on. What is common is written by
-loading.pyx, the rest by `replace_node`.
+nodes.pyx, the rest by `replace_node`.
 """
 
 import os
@@ -137,8 +137,6 @@ cdef class TableWriter(Table):
         cdef uint8_t padded[272]
         cdef unsigned int size = pad_name(name, padded)
         cdef uint64_t name_hash = self.hash_name(padded, size, <uint8_t> view)
-        cdef const BlobHeader* old = NULL
-        cdef uint64_t* existence = self.find_slot(padded, size, name_hash, 0, <uint8_t> view, &old)
         cdef uint64_t present = 0
         cdef uint64_t reference, first = 0
         cdef BlobHeader header
@@ -151,22 +149,15 @@ cdef class TableWriter(Table):
             if response[0] not in REPLACEABLE:
                 raise ValueError(f"type {response[0]}, expected one of {sorted(REPLACEABLE)}")
         for response in responses:
-            if response[0] == 0:            # an alias: only the name itself
-                _describe(&header, size, <uint8_t> view, node_flags, <tuple> response, &body, &offsets)
-                if old == NULL or old.qtype != 0 or not _is_same(old, &header, body):
-                    first = self._place(&header, padded, body, offsets)
-                else:
-                    first = existence[0] & 0xFFFFFFFFU
+            _describe(&header, size, <uint8_t> view, node_flags, <tuple> response, &body, &offsets)
+            if header.qtype == 0:
+                first = self._put_alias(&header, padded, name_hash, body)
                 continue
-            reference = self._put(padded, size, name_hash, <uint8_t> view, node_flags, <tuple> response, &changed)
-            present |= 1ULL << <uint64_t> response[0]
+            reference = self._put_blob(&header, padded, name_hash, body, offsets, &changed)
+            present |= 1ULL << header.qtype
             if first == 0:
                 first = reference
-        if self._settle(padded, size, name_hash, <uint8_t> view, node_flags, first, present):
-            changed = True
-        if changed:
-            self._touch()
-        return changed
+        return self._settle(padded, size, name_hash, <uint8_t> view, node_flags, first, present, changed)
 
     cdef bint _remove(self, const uint8_t* name, unsigned int size, uint64_t name_hash, uint8_t view) except -1:
         """Remove a node; whether it was there."""
@@ -183,26 +174,29 @@ cdef class TableWriter(Table):
 
     cdef bint _settle(
         self, const uint8_t* name, unsigned int size, uint64_t name_hash, uint8_t view, unsigned int node_flags,
-        uint64_t first, uint64_t present,
+        uint64_t first, uint64_t present, bint changed,
     ) except -1:
-        """Say that a name exists, by its blob `first` if that is not 0, and with no more types than those `present`."""
+        """Say that a name exists, by its blob `first` if that is not 0, and with no more types than those `present`.
+
+        Whether this, or what came before it, `changed` the node.
+        """
         cdef const BlobHeader* old = NULL
         cdef uint64_t* existence = self.find_slot(name, size, name_hash, 0, view, &old)
-        cdef bint changed = False
-        if existence == NULL:
-            if first == 0:
-                first = self._write(name, size, view, node_flags, (0, 0, 0, 0, 0, 0, b"", None))
-            self._insert(slot_key(name_hash, 0), first)
-            return True
-        if first == 0 and (old.qtype != 0 or old.flags != node_flags):
+        if first == 0 and (existence == NULL or old.qtype != 0 or old.flags != node_flags):
             first = self._write(name, size, view, node_flags, (0, 0, 0, 0, 0, 0, b"", None))
-        if first != 0 and (existence[0] & 0xFFFFFFFFU) != first:
-            kdns_store(existence, (existence[0] & ~0xFFFFFFFFULL) | first)
-            if old.qtype == 0:
-                self._retire(old)
+        if existence == NULL:
+            self._insert(slot_key(name_hash, 0), first)
             changed = True
-        if self._delete_types(name, size, name_hash, view, present):
-            changed = True
+        else:
+            if first != 0 and (existence[0] & 0xFFFFFFFFU) != first:
+                kdns_store(existence, (existence[0] & ~0xFFFFFFFFULL) | first)
+                if old.qtype == 0:
+                    self._retire(old)
+                changed = True
+            if self._delete_types(name, size, name_hash, view, present):
+                changed = True
+        if changed:
+            self._touch()
         return changed
 
     def set_synced(self, unsigned int view, bint synced):
@@ -269,16 +263,15 @@ cdef class TableWriter(Table):
                     target._insert(slot_key(name_hash, 0), slot[0] & 0xFFFFFFFFU)
         target._touch()
 
-    cdef uint64_t _put(
-        self, const uint8_t* name, unsigned int size, uint64_t name_hash, uint8_t view, unsigned int node_flags,
-        tuple response, bint* changed,
+    cdef uint64_t _put_alias(
+        self, BlobHeader* header, const uint8_t* name, uint64_t name_hash, const uint8_t* body
     ) except 0:
-        """Publish a response; the reference of its blob, which is the old one where nothing changed."""
-        cdef BlobHeader header
-        cdef const uint8_t* body
-        cdef const uint8_t* offsets
-        _describe(&header, size, view, node_flags, response, &body, &offsets)
-        return self._put_blob(&header, name, name_hash, body, offsets, changed)
+        """A blob for a name that stands for another, which it may have already; its reference."""
+        cdef const BlobHeader* old = NULL
+        cdef uint64_t* existence = self.find_slot(name, header.name_length, name_hash, 0, header.view, &old)
+        if existence != NULL and old.qtype == 0 and _is_same(old, header, body):
+            return existence[0] & 0xFFFFFFFFU
+        return self._place(header, name, body, NULL)
 
     cdef uint64_t _put_blob(
         self, BlobHeader* header, const uint8_t* name, uint64_t name_hash, const uint8_t* body, const uint8_t* offsets,

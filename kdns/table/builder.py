@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from kdns.dns.rrset import Batch, ExternalNode, Node, each_node
-from kdns.hotpath.loading import load, replace
+from kdns.hotpath.nodes import load, replace
 from kdns.hotpath.table_writer import MAX_LOAD, TableFull, TableWriter
 from kdns.table.render import external_index, render_node, render_soa, soa_template
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Self
 
 import pytest
 
@@ -291,36 +290,55 @@ async def test_a_large_reply_is_whole_though_the_server_closes_behind_it() -> No
 
     reply = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
 
-    with FakeApiServer(tls=True) as authority, _served_by_a_thread(reply, authority) as port:
-        transport = Transport(Connection(f"https://127.0.0.1:{port}", authority.ca_file.read_text()))
+    with FakeApiServer(tls=True) as authority, _Behind(reply, authority) as server:
+        transport = Transport(Connection(f"https://127.0.0.1:{server.port}", authority.ca_file.read_text()))
         for _ in range(5):
             getting = asyncio.ensure_future(transport.get(PATH, {}, 20.0))
-            await asyncio.sleep(0.05)  # until the request is out
-            time.sleep(0.2)  # noqa: ASYNC251 - the loop has something else to do, and the reply gathers
+            await asyncio.to_thread(server.is_asked.wait, 5)
+            # The loop has something else to do, and all of the reply gathers: or as much as the kernel holds.
+            server.has_closed.wait(1.0)
             assert await getting == body
+            server.forget()
         await transport.aclose()
 
 
-@contextmanager
-def _served_by_a_thread(reply: bytes, authority: FakeApiServer) -> Iterator[int]:
-    """A TLS server that goes on while the test's loop does not; it closes each connection behind its reply."""
-    context = authority._context
-    assert context is not None
+class _Behind:
+    """A TLS server in a thread, which goes on while the test's loop does not; it closes each connection at once."""
 
-    def serve() -> None:
+    def __init__(self, reply: bytes, authority: FakeApiServer) -> None:
+        assert authority._context is not None
+        self._reply = reply
+        self._context = authority._context
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self.port: int = self._listener.getsockname()[1]
+        self.is_asked = threading.Event()
+        self.has_closed = threading.Event()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._listener.close()
+
+    def forget(self) -> None:
+        """Wait for the next question."""
+        self.has_closed.wait(5)
+        self.is_asked.clear()
+        self.has_closed.clear()
+
+    def _serve(self) -> None:
         while True:
             try:
-                connection, _ = listener.accept()
+                connection, _ = self._listener.accept()
             except OSError:
                 return
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**23)  # it does not wait for the reader
-            with context.wrap_socket(connection, server_side=True) as wrapped:
+            with self._context.wrap_socket(connection, server_side=True) as wrapped:
                 wrapped.recv(2**16)
-                wrapped.sendall(reply)
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        yield listener.getsockname()[1]
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join()
+                self.is_asked.set()
+                wrapped.sendall(self._reply)
+            self.has_closed.set()

@@ -46,6 +46,14 @@ def connected() -> tuple[Exchange, Wire]:
     return exchange, wire
 
 
+def replying() -> tuple[Exchange, Wire]:
+    """With a reply under way that nothing but the connection's end will end."""
+    exchange, wire = connected()
+    exchange.send(REQUEST)
+    exchange.data_received(b"HTTP/1.1 200 OK\r\n\r\n")
+    return exchange, wire
+
+
 async def read_all(exchange: Exchange) -> bytes:
     body = b""
     while piece := await exchange.read():
@@ -160,9 +168,7 @@ async def test_a_connection_that_is_to_be_closed_takes_no_other_request() -> Non
 
 
 async def test_what_nobody_reads_is_not_taken_in() -> None:
-    exchange, wire = connected()
-    exchange.send(REQUEST)
-    exchange.data_received(b"HTTP/1.1 200 OK\r\n\r\n")
+    exchange, wire = replying()
     for _ in range(MAX_BUFFERED_BYTES // 2**16 + 1):
         assert wire.is_reading
         exchange.data_received(b"x" * 2**16)
@@ -189,9 +195,7 @@ async def test_whoever_reads_an_aborted_connection_gets_an_error() -> None:
 
 
 async def test_who_waits_for_a_line_is_not_woken_by_a_part_of_one() -> None:
-    exchange, _ = connected()
-    exchange.send(REQUEST)
-    exchange.data_received(b"HTTP/1.1 200 OK\r\n\r\n")
+    exchange, _ = replying()
     reading = asyncio.ensure_future(exchange.read(b"\n"))
     for piece in (b"a li", b"ne, and"):
         await asyncio.sleep(0)
@@ -205,9 +209,7 @@ async def test_who_waits_for_a_line_is_not_woken_by_a_part_of_one() -> None:
 
 @pytest.mark.parametrize("how", ["full", "end", "abort"])
 async def test_who_waits_for_a_line_is_woken_where_none_can_come(how: str) -> None:
-    exchange, wire = connected()
-    exchange.send(REQUEST)
-    exchange.data_received(b"HTTP/1.1 200 OK\r\n\r\n")
+    exchange, wire = replying()
     reading = asyncio.ensure_future(exchange.read(b"\n"))
     await asyncio.sleep(0)
     exchange.data_received(b"a part")
@@ -222,9 +224,7 @@ async def test_who_waits_for_a_line_is_woken_where_none_can_come(how: str) -> No
 
 
 async def test_a_reader_that_was_cancelled_leaves_what_came_to_the_next() -> None:
-    exchange, _ = connected()
-    exchange.send(REQUEST)
-    exchange.data_received(b"HTTP/1.1 200 OK\r\n\r\n")
+    exchange, _ = replying()
     reading = asyncio.ensure_future(exchange.read(b"\n"))
     await asyncio.sleep(0)
     exchange.data_received(b"a part")

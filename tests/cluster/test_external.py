@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdns.cluster import notes
-from kdns.cluster.clients import client_owner
+from kdns.cluster.client_notes import client_owner
 from kdns.cluster.manifest_objects import read_objects
 from kdns.cluster.objects import Endpoint, EndpointSlice, Event, Kind, Namespace, Pod, Port, Service, ServiceType
 from kdns.cluster.store import Store

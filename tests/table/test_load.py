@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kdns.dns import names
 from kdns.dns.codes import RRType
 from kdns.dns.rrset import Answer, Batch, EndpointBatch, ExternalNode, Node, PointerBatch, Record, each_node
-from kdns.hotpath.loading import load
+from kdns.hotpath.nodes import load
 from kdns.hotpath.table_writer import TableWriter
 from kdns.table.builder import TableBuilder, ZoneSettings
 from kdns.table.render import render_node

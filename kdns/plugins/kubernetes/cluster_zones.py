@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 
 from kdns.cluster.addresses import parse_address, pod_address
-from kdns.cluster.clients import client_owner
+from kdns.cluster.client_notes import client_owner
 from kdns.cluster.view import PodMode, View
 from kdns.cluster.zones import DIRECTIVES, POD, SVC, WILDCARD, is_reverse
 from kdns.dns import names

@@ -26,12 +26,17 @@ cdef enum:
     LARGEST_BODY = MAX_HEADS * (RECORD_HEAD + LARGEST_DATA) + RECORD_HEAD + LARGEST_ADDRESS     # octets
     GROUP = 16                      # nodes of a batch whose slots are fetched from memory at the same time
     MOST_KEYS = 3                   # of a node: that it exists, and two types
-    MOST_ANSWERS = 3                # of a single node that is replaced here
+    MOST_ANSWERS = 3                # of a single node
     QUESTION_NAME = 12              # where a message's question begins (RFC 1035, 4.1.1)
     TYPE_A = 1
     TYPE_PTR = 12
     TYPE_AAAA = 28
     TYPE_SRV = 33
+
+cdef enum Outcome:
+    UNCHANGED
+    CHANGED
+    NOT_COMMON                      # nothing was done
 
 cdef struct Named:
     # A node of a batch, its slots on their way from memory.
@@ -43,10 +48,11 @@ cdef struct Named:
 
 
 def load(TableWriter table not None, unsigned int view, nodes, apexes not None):
-    """Put new nodes in, as `replace_node` would, as long as they are of the common kinds.
+    """Put nodes in, as `replace_node` would, as long as they are there and of the common kinds.
 
     The first node or batch that is not, or for which there is no room, or that is one of `apexes`, is handed back; a
-    part of it may be in the table then. None: that was the last. `nodes` is an iterator; no node of a batch is an apex.
+    part of it may be in the table then. So is a batch of which a node is there already. None: that was the last.
+    `nodes` is an iterator; no node of a batch is an apex.
     """
     cdef bint is_in
     for node in nodes:
@@ -56,7 +62,7 @@ def load(TableWriter table not None, unsigned int view, nodes, apexes not None):
             elif type(node) is PointerBatch:
                 is_in = _load_pointers(table, <tuple> node, <uint8_t> view)
             else:
-                is_in = type(node) is Node and node[0] not in apexes and _load_node(table, <tuple> node, <uint8_t> view)
+                is_in = node[1] is not None and _replace(table, node, <uint8_t> view, apexes) != NOT_COMMON
         except TableFull:
             return node
         if not is_in:
@@ -211,6 +217,12 @@ def replace(TableWriter table not None, unsigned int view, node, apexes not None
 
     None: it is not, or it is one of `apexes`, and nothing was done. Raises TableFull where only part of it was.
     """
+    cdef int outcome = _replace(table, node, <uint8_t> view, apexes)
+    return None if outcome == NOT_COMMON else outcome == CHANGED
+
+
+cdef int _replace(TableWriter table, object found, uint8_t view, object apexes) except? -1:
+    """The same, as one of the outcomes."""
     cdef uint8_t padded[272]
     cdef BlobHeader[MOST_ANSWERS] headers
     cdef uint8_t[MOST_ANSWERS][LARGEST_BODY] bodies
@@ -218,71 +230,43 @@ def replace(TableWriter table not None, unsigned int view, node, apexes not None
     cdef uint64_t name_hash, reference, first = 0, present = 0
     cdef bint changed = False
     cdef int at, count
-    if type(node) is not Node or (<tuple> node)[0] in apexes or (<tuple> node)[2] is not None:
-        return None
-    size = pad_name(<bytes> (<tuple> node)[0], padded)
-    answers = (<tuple> node)[1]
+    if type(found) is not Node or (<tuple> found)[0] in apexes:
+        return NOT_COMMON
+    cdef tuple node = <tuple> found
+    answers, alias = node[1], node[2]
     count = len(<tuple> answers) if answers is not None else 0
-    if count > MOST_ANSWERS:
-        return None
-    node_flags = BLOB_HAS_PORTS if (<tuple> node)[3] else 0
+    if count > (MOST_ANSWERS if alias is None else 0):
+        return NOT_COMMON
+    size = pad_name(<bytes> node[0], padded)
+    node_flags = BLOB_HAS_PORTS if node[3] and alias is None else 0
     for at in range(count):
-        memset(&headers[at], 0, sizeof(BlobHeader))
+        _begin(&headers[at], size, view, 0)
         if not _render_common(padded, size, <tuple> (<tuple> answers)[at], bodies[at], &headers[at]):
-            return None
-        headers[at].view = <uint8_t> view
+            return NOT_COMMON
         headers[at].flags |= node_flags
-    name_hash = table.hash_name(padded, size, <uint8_t> view)
+    name_hash = table.hash_name(padded, size, view)
     if answers is None:
-        return table._remove(padded, size, name_hash, <uint8_t> view)
+        return CHANGED if table._remove(padded, size, name_hash, view) else UNCHANGED
     for at in range(count):
         reference = table._put_blob(&headers[at], padded, name_hash, bodies[at], NULL, &changed)
         present |= 1ULL << headers[at].qtype
         if first == 0:
             first = reference
-    if table._settle(padded, size, name_hash, <uint8_t> view, node_flags, first, present):
-        changed = True
-    if changed:
-        table._touch()
-    return changed
-
-
-cdef bint _load_node(TableWriter table, tuple node, uint8_t view) except -1:
-    """Put a new node in, if it is a common one. Half of it may be there if not."""
-    cdef uint8_t padded[272]
-    cdef uint8_t body[LARGEST_BODY]
-    cdef unsigned int size = pad_name(<bytes> node[0], padded)
-    cdef uint64_t name_hash = table.hash_name(padded, size, view)
-    cdef const BlobHeader* old = NULL
-    cdef BlobHeader header
-    cdef uint64_t reference, first = 0
-    if node[1] is None or table.find_slot(padded, size, name_hash, 0, view, &old) != NULL:
-        return False
-    if node[2] is not None or len(<tuple> node[1]) == 0:
-        alias = b"" if node[2] is None else node[2]
-        flags = (BLOB_HAS_PORTS if node[3] else 0) if node[2] is None else BLOB_ALIAS
-        first = table._write(padded, size, view, 0, (0, flags, 0, 0, 0, 0, alias, None))
-    for answer in <tuple> node[1]:
-        memset(&header, 0, sizeof(header))
-        if not _render_common(padded, size, <tuple> answer, body, &header):
-            return False
-        if table.find_slot(padded, size, name_hash, header.qtype, view, &old) != NULL:
-            return False
-        header.view = view
-        if node[3]:
-            header.flags |= BLOB_HAS_PORTS
-        reference = table._place(&header, padded, body, NULL)
-        table._insert(slot_key(name_hash, header.qtype), reference)
-        if first == 0:
-            first = reference
-    table._insert(slot_key(name_hash, 0), first)
-    return True
+    if alias is not None:
+        _begin(&headers[0], size, view, 0)
+        headers[0].answers = 0
+        headers[0].flags = BLOB_ALIAS
+        headers[0].body_length = <uint32_t> PyBytes_GET_SIZE(<bytes> alias)
+        first = table._put_alias(&headers[0], padded, name_hash, <const uint8_t*> PyBytes_AS_STRING(<bytes> alias))
+    if table._settle(padded, size, name_hash, view, node_flags, first, present, changed):
+        return CHANGED
+    return UNCHANGED
 
 
 cdef bint _render_common(
     const uint8_t* owner, unsigned int owner_size, tuple answer, uint8_t* body, BlobHeader* header
 ):
-    """Write the body of an answer as table/render.py does, if it is a common one; `header` gets what is not zero.
+    """Write the body of an answer as table/render.py does, if it is a common one, and what its `header` says of it.
 
     Common are one address, one PTR record, and a few SRV records of one target with its one address, where the target
     is the owner or ends it.
@@ -293,7 +277,6 @@ cdef bint _render_common(
     if len(<tuple> answer[3]) or answer[5] or not 0 < count <= MAX_HEADS:
         return False
     header.qtype = qtype
-    header.name_length = <uint8_t> owner_size
     header.answers = <unsigned short> count
     if qtype == TYPE_SRV:
         return len(additional) == 1 and _render_services(owner, owner_size, answer, body, header)
